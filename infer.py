@@ -1,0 +1,207 @@
+"""Segment volumes: python infer.py --checkpoint RUN/best.pt --input FILE|DIR --output DIR."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swin_unet.cli import EXIT_PARTIAL, EXIT_USAGE, run
+from swin_unet.config import UserError
+
+if TYPE_CHECKING:
+    from swin_unet.imaging.inputs import InputCase
+    from swin_unet.inference import Segmenter
+
+
+def main(argv: list[str]) -> int:
+    """Segment as the command line says; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    from swin_unet.files import make_folder
+
+    cases = _find_cases(arguments)
+    segmenter = _load_segmenter(arguments)
+
+    from swin_unet.provenance import Provenance
+
+    make_folder(arguments.output)
+    provenance = Provenance(checkpoint=str(arguments.checkpoint.resolve()))
+    records, outcomes = [], []
+    for number, case in enumerate(cases, start=1):
+        title = f"[{number}/{len(cases)}] {case.name}"
+        outcome, metrics = _attempt(segmenter, case, arguments, title)
+        outcomes.append(outcome)
+        if metrics is not None:
+            records.append({"case": case.name, "metrics": metrics})
+    provenance.write(arguments.output / "run.json", cases=outcomes)
+    if arguments.labels is not None and records:
+        _report_scores(records, segmenter, arguments)
+    failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
+    if failed:
+        print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
+        return EXIT_PARTIAL if len(failed) < len(cases) else EXIT_USAGE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="infer.py", description="Segment NIfTI volumes.")
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
+    add("--input", type=Path, nargs="+", required=True, help="files or folders of volumes")
+    add("--output", type=Path, required=True, help="folder for the label maps")
+    add("--labels", type=Path, help="folder of reference label maps to score against")
+    add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
+    add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
+    add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
+    add("--batch_size", type=_positive, help="slices at a time; chosen by device if not given")
+    add("--overlap", type=_fraction, help="of sliding windows, in [0, 1); fit crop only")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1), not {value}")
+    return value
+
+
+def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
+    """List the cases, checking the whole call before anything takes time."""
+    from swin_unet.imaging.inputs import find_cases, find_label
+
+    cases = find_cases(arguments.input)
+    if arguments.part is not None:
+        cases = _select_part(cases, arguments.checkpoint.parent / "split.json", arguments.part)
+    output = arguments.output.resolve()
+    folders = [path.parent.resolve() for case in cases for path in case.paths]
+    if arguments.labels is not None:
+        folders.append(arguments.labels.resolve())
+    if output in folders:
+        raise UserError(
+            arguments.output,
+            expected="an output folder other than those of the input and the labels",
+            found="the same folder",
+            fix="Choose another --output; files there would be overwritten.",
+        )
+    if arguments.labels is not None:
+        for case in cases:
+            find_label(arguments.labels, case)
+    return cases
+
+
+def _select_part(cases: list[InputCase], path: Path, part: str) -> list[InputCase]:
+    """Keep the cases of one part of a split file."""
+    import json
+
+    if not path.is_file():
+        raise UserError(
+            path,
+            expected="the split.json of the run, beside the checkpoint",
+            found="no such file",
+            fix="Leave out --part, or give the checkpoint in its run folder.",
+        )
+    names = set(json.loads(path.read_text(encoding="utf8"))[part])
+    kept = [case for case in cases if case.name in names]
+    if not kept:
+        raise UserError(
+            path,
+            expected=f"cases of the {part} part among the inputs",
+            found="none",
+            fix="Give the folder that the run was trained on as --input.",
+        )
+    return kept
+
+
+def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
+    """Load the checkpoint and refuse options that do not apply to it."""
+    from swin_unet.devices import choose_device, choose_precision
+    from swin_unet.inference import Segmenter
+
+    if arguments.precision is not None:
+        choose_precision(arguments.precision, choose_device(arguments.device))
+    segmenter = Segmenter.load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+        overlap=arguments.overlap,
+    )
+    fit = segmenter.preprocessing.fit
+    if arguments.fit not in (None, fit):
+        raise UserError(
+            arguments.checkpoint,
+            expected=f"a checkpoint trained with fit {arguments.fit}",
+            found=f"fit {fit}",
+            fix=f"Leave out --fit, or train with --data.fit {arguments.fit}.",
+        )
+    if arguments.overlap is not None and fit != "crop":
+        raise UserError(
+            "--overlap",
+            expected="no value for a checkpoint of fit resize",
+            found=str(arguments.overlap),
+            fix="Remove it: whole slices are resized, nothing slides.",
+        )
+    return segmenter
+
+
+def _attempt(
+    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Segment a case; a fault of its files is reported and does not stop the others."""
+    import time
+
+    started = time.monotonic()
+    try:
+        metrics = _segment(segmenter, case, arguments, title)
+    except UserError as error:
+        print(f"{title}: error: {error}", file=sys.stderr)
+        return {"case": case.name, "error": str(error)}, None
+    seconds = time.monotonic() - started
+    path = arguments.output / case.output_name
+    print(f"{title}: {path} ({seconds:.1f} s)")
+    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, metrics
+
+
+def _segment(
+    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
+) -> dict[str, Any] | None:
+    """Read, segment and write a case, and score it if there are labels."""
+    from swin_unet.evaluation import score_volumes
+    from swin_unet.imaging import read_image, read_labels, write_labels
+    from swin_unet.imaging.inputs import find_label
+
+    image = read_image(case.paths)
+    reference = None
+    if arguments.labels is not None:
+        label_path = find_label(arguments.labels, case)
+        reference = read_labels(label_path, segmenter.num_classes, like=image)
+    prediction = segmenter.segment(image, progress=title)
+    write_labels(arguments.output / case.output_name, prediction.array, like=image)
+    if reference is None:
+        return None
+    classes = dict(enumerate(segmenter.classes, start=1))
+    return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
+
+
+def _report_scores(
+    records: list[dict[str, Any]], segmenter: Segmenter, arguments: argparse.Namespace
+) -> None:
+    from swin_unet.evaluation import print_table, summarize, write_metrics
+
+    summary = summarize(records, segmenter.classes, arguments.protocol)
+    write_metrics(summary, arguments.output)
+    print_table(summary)
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: main(sys.argv[1:])))

@@ -1,0 +1,122 @@
+"""Checkpoints: atomic save, safe load, and all random states.
+
+A checkpoint is a dict of tensors, lists, dicts, numbers and strings only, so that
+`torch.load(weights_only=True)` reads it: `format`, `model_description` (name and constructor
+arguments), `model` (state dict), `preprocessing`, `classes`, `config`, `epoch`, `step`,
+`best_score`; the one to resume from also `optimizer`, `scaler` and `random`.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from swin_unet.config import UserError
+from swin_unet.files import atomic_path
+from swin_unet.models import build_model
+
+FORMAT = 1
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint under a temporary name and rename it when it is complete.
+
+    Raises:
+        UserError: When the disk is full; the checkpoint that was there stays.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            torch.save({"format": FORMAT, **content}, temporary)
+        except RuntimeError as error:
+            # torch's zip writer hides the reason of a failed write; the file system knows it.
+            with temporary.open("ab") as file:
+                file.write(b"\0" * 2**20)
+            raise error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        UserError: For a file that is missing, truncated, pickled code or no checkpoint of ours.
+    """
+    if not path.is_file():
+        raise _bad_checkpoint(path, "no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _bad_checkpoint(path, f"an unreadable one ({reason})") from error
+    if not isinstance(content, dict) or "model_description" not in content:
+        raise _bad_checkpoint(path, "a file with other content")
+    if content["format"] > FORMAT:
+        raise _bad_checkpoint(path, f"format {content['format']}, newer than {FORMAT}")
+    return content
+
+
+def load_model(content: dict[str, Any], path: Path) -> nn.Module:
+    """Rebuild the network of a checkpoint with its weights.
+
+    Raises:
+        UserError: When the weights are not those of the network that the checkpoint describes.
+    """
+    model = build_model(content["model_description"])
+    restore_model(model, content, path)
+    return model
+
+
+def restore_model(model: nn.Module, content: dict[str, Any], path: Path) -> None:
+    """Load a checkpoint's weights strictly.
+
+    Raises:
+        UserError: When the network is of another architecture.
+    """
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise UserError(
+            path,
+            expected="weights of the same architecture",
+            found=lines[:300],
+            fix="Use the model options that the checkpoint was trained with.",
+        ) from error
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's and torch's generators as plain values."""
+    numpy_state = np.random.get_state(legacy=True)
+    assert isinstance(numpy_state, tuple)
+    name, keys, *rest = numpy_state
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put all generators back where `random_states` found them."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _bad_checkpoint(path: Path, found: str) -> UserError:
+    return UserError(
+        path,
+        expected="a checkpoint that train.py wrote",
+        found=found,
+        fix="Give the path of a best.pt or last.pt, or copy the file again.",
+    )

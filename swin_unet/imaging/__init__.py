@@ -1,0 +1,17 @@
+"""Files to volumes to network input, and label maps back to files."""
+
+from swin_unet.imaging.preprocessing import PreparedVolume, Preprocessing
+from swin_unet.imaging.readers import read, read_image, read_labels
+from swin_unet.imaging.volume import Volume, check_same_grid
+from swin_unet.imaging.writers import write_labels
+
+__all__ = [
+    "PreparedVolume",
+    "Preprocessing",
+    "Volume",
+    "check_same_grid",
+    "read",
+    "read_image",
+    "read_labels",
+    "write_labels",
+]

@@ -1,0 +1,102 @@
+"""One image or label map as it lies in its file, with what is needed to write on the same grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.nifti1 import Nifti1Header
+from nibabel.orientations import aff2axcodes
+
+from swin_unet.config import UserError
+
+SPACING_TOLERANCE_MM = 1e-3
+ORIGIN_TOLERANCE_MM = 1e-2
+# A float32 quaternion near 180 degrees is only this exact; half a pixel at the end of 512.
+DIRECTION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in the file's own axis order and type, and where they are in the patient.
+
+    Attributes:
+        array: Voxels (X, Y, Z), or (X, Y, Z, C) for several channels.
+        affine: (4, 4) float64, voxel indices to RAS coordinates in mm.
+        path: The file it came from, None for generated volumes.
+        header: The NIfTI header it came with, None for other formats.
+    """
+
+    array: np.ndarray[Any, Any]
+    affine: np.ndarray[Any, Any]
+    path: Path | None = None
+    header: Nifti1Header | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Spatial shape (X, Y, Z)."""
+        x_size, y_size, z_size = self.array.shape[:3]
+        return x_size, y_size, z_size
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels, 1 for a three-dimensional array."""
+        return self.array.shape[3] if self.array.ndim == 4 else 1
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along X, Y and Z in mm, as the affine has it."""
+        x_mm, y_mm, z_mm = voxel_sizes(self.affine)
+        return float(x_mm), float(y_mm), float(z_mm)
+
+    @property
+    def label(self) -> str:
+        """What to call this volume in a message: its path, if it has one."""
+        return str(self.path) if self.path is not None else "a volume without a file"
+
+
+def check_same_grid(a: Volume, b: Volume) -> None:
+    """Raise UserError unless both volumes have the same voxels at the same places."""
+    differences = list(_grid_differences(a, b))
+    if differences:
+        raise UserError(
+            a.label,
+            expected=f"the grid of {b.label}",
+            found="; ".join(differences),
+            fix="Resample one of them onto the other's grid, or pair the right files.",
+        )
+
+
+def check_is_3d(volume: Volume, expected: str) -> None:
+    """Raise UserError unless the array is (X, Y, Z), saying what was expected."""
+    if volume.array.ndim != 3:
+        raise UserError(
+            volume.label,
+            expected=expected,
+            found=f"{volume.array.ndim}D data of shape {volume.array.shape}",
+            fix="Split it into one file per channel, or give the right file.",
+        )
+
+
+def _grid_differences(a: Volume, b: Volume) -> Iterator[str]:
+    """Yield what differs in words, a's value first."""
+    if a.shape != b.shape:
+        yield f"shape {a.shape} instead of {b.shape}"
+    spacing_a, spacing_b = np.array(a.spacing_mm), np.array(b.spacing_mm)
+    if np.abs(spacing_a - spacing_b).max() > SPACING_TOLERANCE_MM:
+        yield f"spacing {_triple(spacing_a)} instead of {_triple(spacing_b)} mm"
+    origin_a, origin_b = a.affine[:3, 3], b.affine[:3, 3]
+    if np.abs(origin_a - origin_b).max() > ORIGIN_TOLERANCE_MM:
+        yield f"origin {_triple(origin_a)} instead of {_triple(origin_b)} mm"
+    direction_a, direction_b = a.affine[:3, :3] / spacing_a, b.affine[:3, :3] / spacing_b
+    if np.abs(direction_a - direction_b).max() > DIRECTION_TOLERANCE:
+        codes = ["".join(aff2axcodes(volume.affine)) for volume in (a, b)]
+        yield f"axes in other directions ({codes[0]} instead of {codes[1]})"
+
+
+def _triple(values: np.ndarray[Any, Any]) -> str:
+    return "({})".format(", ".join(f"{value:.4g}" for value in values.tolist()))

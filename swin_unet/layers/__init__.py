@@ -1,0 +1,1 @@
+"""Building blocks of Swin networks: tensors in, tensors out, channels last (B, H, W, C)."""

@@ -1,0 +1,169 @@
+"""Swin-UNet: pad, encode, decode, classify every pixel, crop.
+
+Source: Cao et al., Swin-Unet: Unet-like Pure Transformer for Medical Image Segmentation,
+ECCV Workshops 2022. Same weights give the same logits as the authors' code at 224 x 224.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swin_unet.layers.resampling import Upsampling
+from swin_unet.models.decoder import SwinDecoder
+from swin_unet.models.encoder import FeatureSource, SwinEncoder
+from swin_unet.models.variants import UNET_VARIANTS
+
+Size = Literal["tiny", "small", "base", "large"]
+
+
+class SwinUNet(nn.Module):
+    """Segment images of any size with a Swin Transformer encoder and a mirrored decoder.
+
+    Args:
+        in_channels: Channels of the image.
+        num_classes: Channels of the logits, background included.
+        size: Width, heads and depths by name; the next three override it.
+        patch_size: Pixels per token side at the first stage.
+        embed_dim: Channels of the first stage.
+        depths: Blocks per stage, of encoder and decoder alike; the last is the bottleneck.
+        num_heads: Attention heads per stage.
+        window_size: Tokens per window side, one number or one per stage.
+        skips: Number of skip connections, finest first, or the collection of their scales, a
+            subset of `patch_size` times 1, 2, 4, ... A skip that is off has no parameters.
+        skip_source: Take skips before the encoder's blocks (the authors' code) or after them
+            (their figure).
+        upsampling: Patch expanding, bilinear or transposed convolution.
+        drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
+        checkpointing: Recompute blocks in the backward pass: less memory, more time.
+
+    Raises:
+        ValueError: For arguments that contradict each other.
+
+    Example:
+        >>> import torch
+        >>> model = SwinUNet(in_channels=1, num_classes=9)
+        >>> model(torch.zeros(1, 1, 200, 144)).shape
+        torch.Size([1, 9, 200, 144])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 9,
+        *,
+        size: Size = "tiny",
+        patch_size: int = 4,
+        embed_dim: int | None = None,
+        depths: Sequence[int] | None = None,
+        num_heads: Sequence[int] | None = None,
+        window_size: int | Sequence[int] = 7,
+        skips: int | Collection[int] = 3,
+        skip_source: FeatureSource = "pre_block",
+        upsampling: Upsampling = "expand",
+        drop_path_rate: float = 0.2,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        variant = UNET_VARIANTS[size]
+        embed_dim = embed_dim or variant.embed_dim
+        depths = tuple(depths or variant.depths)
+        num_heads = tuple(num_heads or variant.num_heads)
+        windows = _per_stage(window_size, len(depths))
+        _check_stages(embed_dim, depths, num_heads)
+        drop_path_rates = _drop_path_rates(drop_path_rate, depths)
+        self.encoder = SwinEncoder(
+            in_channels,
+            embed_dim,
+            depths=depths,
+            num_heads=num_heads,
+            window_sizes=windows,
+            patch_size=patch_size,
+            drop_path_rates=drop_path_rates,
+            feature_source=skip_source,
+            checkpointing=checkpointing,
+        )
+        self.decoder = SwinDecoder(
+            self.encoder.channels,
+            self.encoder.strides,
+            num_heads=num_heads,
+            window_sizes=windows,
+            skip_scales=skip_scales(skips, self.encoder.strides[:-1]),
+            upsampling=upsampling,
+            drop_path_rates=drop_path_rates,
+            checkpointing=checkpointing,
+        )
+        self.head = nn.Conv2d(embed_dim, num_classes, kernel_size=1, bias=False)
+        self.apply(_init_weights)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits (B, num_classes, H, W) of images (B, in_channels, H, W), any H, W >= 1.
+
+        The image is padded once, by its replicated edges, so that every skip connection fits.
+        """
+        H, W = image.shape[-2:]
+        stride = self.encoder.strides[-1]
+        bottom, right = (-H) % stride, (-W) % stride
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        x = self.decoder(self.encoder(image))
+        return self.head(x.permute(0, 3, 1, 2))[..., :H, :W]
+
+
+def skip_scales(skips: int | Collection[int], strides: Sequence[int]) -> frozenset[int]:
+    """Translate the `skips` argument to scales.
+
+    Args:
+        skips: Number of skip connections, finest first, or their scales.
+        strides: Scales at which a skip connection is possible, finest first.
+
+    Returns:
+        The scales at which a skip connection is on.
+
+    Raises:
+        ValueError: For a number or scale that is not possible.
+    """
+    if isinstance(skips, int):
+        if not 0 <= skips <= len(strides):
+            raise ValueError(f"skips must be 0..{len(strides)} or scales of {strides}, not {skips}")
+        return frozenset(strides[:skips])
+    unknown = sorted(set(skips) - set(strides))
+    if unknown:
+        raise ValueError(f"skips {unknown} are not among the scales {list(strides)}")
+    return frozenset(skips)
+
+
+def _per_stage(value: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    values = (value,) * num_stages if isinstance(value, int) else tuple(value)
+    if len(values) != num_stages or min(values) < 1:
+        raise ValueError(f"window_size must be one positive number or {num_stages}, not {value}")
+    return values
+
+
+def _check_stages(embed_dim: int, depths: Sequence[int], num_heads: Sequence[int]) -> None:
+    if len(depths) != len(num_heads) or len(depths) < 2 or min(depths) < 1:
+        raise ValueError(f"depths {depths} and num_heads {num_heads} need one entry per stage")
+    for stage, heads in enumerate(num_heads):
+        if heads < 1 or (embed_dim * 2**stage) % heads:
+            dim = embed_dim * 2**stage
+            raise ValueError(f"num_heads {heads} does not divide the {dim} channels of its stage")
+
+
+def _drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Spread stochastic depth linearly over the encoder's blocks; the decoder mirrors it."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"drop_path_rate must be in [0, 1), not {rate}")
+    last = max(sum(depths) - 1, 1)
+    rates = iter([rate * block / last for block in range(sum(depths))])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def _init_weights(module: nn.Module) -> None:
+    """Initialise linears as Swin does; norms and convolutions keep PyTorch's defaults."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,96 @@
+"""What made a result: versions, hardware, commit, times, as plain values for run.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from swin_unet import __version__
+from swin_unet.files import atomic_path
+
+_PACKAGES = ("torch", "monai", "nibabel", "SimpleITK", "albumentations", "numpy", "scipy")
+
+
+class Provenance:
+    """Collects facts about a run from its start on and writes them to run.json.
+
+    Args:
+        facts: What is particular to the run: configuration, inputs, checkpoint.
+    """
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = {**describe_software(), **describe_hardware(), **facts}
+        self.facts["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start = time.monotonic()
+
+    def write(self, path: Path, **results: Any) -> None:
+        """Write all facts, the results and the seconds since the start as JSON."""
+        seconds = round(time.monotonic() - self._start, 2)
+        write_json(path, {**self.facts, "seconds": seconds, **results})
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write strict JSON: the whole file or none of it."""
+    text = json.dumps(content, indent=1, allow_nan=False, default=str)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf8")
+
+
+def describe_software() -> dict[str, Any]:
+    """Return the command, the commit and the versions of what computes."""
+    return {
+        "command": sys.argv,
+        "swin_unet": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return the operating system, processor, cores and GPUs."""
+    import torch
+
+    cuda = range(torch.cuda.device_count())
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in cuda],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the checkout's commit, marked when files differ from it; None outside of git."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

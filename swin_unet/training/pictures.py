@@ -1,0 +1,58 @@
+"""Pictures of slices with coloured labels, for TensorBoard and for looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Picture = np.ndarray[Any, Any]
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; repeated beyond eight classes.
+PALETTE = np.array(
+    [
+        (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+        (0, 114, 178), (213, 94, 0), (204, 121, 167), (255, 255, 255),
+    ],
+    dtype=np.float32,
+)  # fmt: skip
+
+
+def to_grey(pixels: np.ndarray[Any, Any]) -> Picture:
+    """Stretch pixels (H, W) to a grey picture (H, W, 3) uint8."""
+    low, high = float(pixels.min()), float(pixels.max())
+    grey = (pixels - low) * (255 / (high - low) if high > low else 0.0)
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def overlay(grey: Picture, labels: np.ndarray[Any, Any], opacity: float = 0.5) -> Picture:
+    """Colour the labelled pixels of a picture.
+
+    Args:
+        grey: (H, W, 3) uint8.
+        labels: (H, W), 0 stays grey.
+        opacity: Of the colour, in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    mask = labels > 0
+    colours = PALETTE[(labels[mask].astype(np.int64) - 1) % len(PALETTE)]
+    picture = grey.astype(np.float32)
+    picture[mask] = (1 - opacity) * picture[mask] + opacity * colours
+    return picture.astype(np.uint8)
+
+
+def overlay_panel(
+    pixels: np.ndarray[Any, Any], label_maps: Sequence[np.ndarray[Any, Any]]
+) -> Picture:
+    """Put a slice (H, W) and its overlays side by side, enlarged when it is small.
+
+    Returns:
+        (H', W' * (1 + number of label maps), 3) uint8.
+    """
+    grey = to_grey(pixels)
+    panel = np.concatenate([grey, *(overlay(grey, labels) for labels in label_maps)], axis=1)
+    factor = max(1, round(192 / grey.shape[0]))
+    return panel.repeat(factor, axis=0).repeat(factor, axis=1)

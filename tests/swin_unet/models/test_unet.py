@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from swin_unet import SwinUNet
+from swin_unet.models.unet import skip_scales
+
+TINY = {"embed_dim": 8, "num_heads": (1, 2, 2, 4), "window_size": 4}
+SETTINGS = [
+    {},
+    {"skips": 0},
+    {"skips": (4, 16), "skip_source": "post_block"},
+    {"upsampling": "bilinear"},
+    {"upsampling": "transpose"},
+    {"patch_size": 2, "window_size": (7, 5, 3, 2), "drop_path_rate": 0.0},
+    {"patch_size": 3, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 5, "skips": 2},
+    {"checkpointing": True},
+]
+
+
+def tiny(in_channels=2, num_classes=3, **settings):
+    torch.manual_seed(0)
+    return SwinUNet(in_channels, num_classes, **{**TINY, **settings})
+
+
+@pytest.fixture(params=SETTINGS, ids=str)
+def settings(request):
+    return request.param
+
+
+@pytest.mark.parametrize("size", [(64, 64), (67, 71), (5, 9), (1, 1)])
+def test_any_size_gives_logits_of_that_size(settings, size):
+    logits = tiny(**settings).eval()(torch.randn(2, 2, *size))
+    assert logits.shape == (2, 3, *size)
+    assert logits.isfinite().all()
+
+
+def test_every_parameter_gets_a_gradient(settings):
+    model = tiny(**settings | {"drop_path_rate": 0.0}).train()
+    model(torch.randn(2, 2, 67, 71)).square().mean().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_save_and_load_gives_the_same_logits(settings):
+    model, other = tiny(**settings).eval(), tiny(**settings).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    image = torch.randn(1, 2, 33, 40)
+    assert torch.equal(model(image), other(image))
+
+
+def test_batch_items_are_independent(settings):
+    model = tiny(**settings).eval()
+    images = torch.randn(3, 2, 40, 36)
+    assert torch.allclose(model(images)[1:2], model(images[1:2]), atol=1e-5)
+
+
+def test_checkpointing_changes_nothing():
+    image = torch.randn(2, 2, 40, 36)
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny(checkpointing=checkpointing, drop_path_rate=0.3).train()
+        torch.manual_seed(1)  # of the drop paths, replayed by the recomputation
+        model(image).square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("skips", "count"), [(0, 26_781_156), (1, 26_799_684), (2, 26_873_604), (3, 27_168_900)]
+)
+def test_published_parameter_counts(skips, count):
+    model = SwinUNet(3, 9, skips=skips)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ({"depths": (2, 2, 6, 2)}, 41.4e6),
+        ({"size": "base"}, 149.2e6),
+        ({"size": "base", "depths": (2, 2, 2, 2)}, 48.3e6),
+        ({"window_size": 12}, 27.22e6),
+    ],
+)
+def test_reference_counts_of_other_sizes(arguments, count):
+    with torch.device("meta"):
+        model = SwinUNet(3, 9, **arguments)
+    numel = sum(parameter.numel() for parameter in model.parameters())
+    assert numel == pytest.approx(count, rel=2e-3)
+
+
+def test_a_number_of_skips_means_the_finest_first():
+    assert skip_scales(2, [4, 8, 16]) == {4, 8}
+    assert skip_scales([16, 4], [4, 8, 16]) == {4, 16}
+    model = tiny(skips=[8])
+    assert [level.fuse is not None for level in model.decoder.levels] == [False, True, False]
+
+
+def test_drop_path_rises_through_the_encoder_and_is_mirrored():
+    model = SwinUNet(drop_path_rate=0.2)
+    encoder = [b.drop_path.rate for stage in model.encoder.stages for b in stage.blocks]
+    assert encoder == pytest.approx([0.2 * i / 7 for i in range(8)])
+    decoder = [b.drop_path.rate for level in model.decoder.levels for b in level.stage.blocks]
+    expected = [encoder[4:6], encoder[2:4], encoder[0:2]]
+    assert decoder == pytest.approx([rate for pair in expected for rate in pair])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"skips": 4},
+        {"skips": [32]},
+        {"num_heads": (5, 6, 12, 24)},
+        {"depths": (2, 2)},
+        {"window_size": (7, 7)},
+        {"window_size": 0},
+        {"drop_path_rate": 1.0},
+    ],
+)
+def test_contradictions_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        SwinUNet(**arguments)
+
+
+def test_masks_do_not_enter_the_checkpoint():
+    model = tiny().eval()
+    before = set(model.state_dict())
+    model(torch.randn(1, 2, 50, 70))
+    assert set(model.state_dict()) == before

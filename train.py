@@ -1,0 +1,169 @@
+"""Train a Swin-UNet: python train.py --config synapse.yaml [--data.root DIR] [--output_dir RUN]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swin_unet.cli import build_parser, parse_config, run
+from swin_unet.config import Config, UserError, to_plain
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Split
+    from swin_unet.training.tasks import SegmentationData
+
+
+def main(argv: list[str]) -> int:
+    """Train as the command line says; return the exit code."""
+    parser = build_parser("train.py", "Train a Swin-UNet on a folder of volumes and label maps.")
+    parser.add_argument(
+        "--resume", metavar="auto|PATH", help="Continue the run folder's last.pt, or this one."
+    )
+    config, arguments = parse_config(parser, argv)
+    folder = config.output_dir
+    assert folder is not None
+    resume_path = _resume_path(folder, arguments.resume)
+
+    from datasets import build_dataset
+
+    dataset = build_dataset(config.data)
+    split = _make_split(config, dataset, folder if resume_path else None)
+    _start_run_folder(folder, config, split)
+
+    from swin_unet.training.record import logging_to
+
+    with logging_to(folder / "log.txt"):
+        _train(config, dataset, split, resume_path)
+    return 0
+
+
+def _train(config: Config, dataset: Dataset, split: Split, resume_path: Path | None) -> None:
+    """Build everything from the configuration and train."""
+    from swin_unet.devices import choose_device, choose_precision
+    from swin_unet.models import build_model, model_arguments
+    from swin_unet.provenance import Provenance
+    from swin_unet.training.engine import Trainer, seed_everything
+    from swin_unet.training.record import logger
+    from swin_unet.training.tasks import SegmentationTask
+
+    folder = config.output_dir
+    assert folder is not None
+    provenance = Provenance(config=to_plain(config))
+    provenance.write(folder / "run.json", finished=False)
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
+    seed_everything(config.seed)
+    in_channels = dataset.num_channels * config.data.context_slices
+    description = model_arguments(config.model, in_channels, dataset.num_classes)
+    model = build_model(description)
+    if config.model.pretrained is not None and resume_path is None:
+        from swin_unet.models.weights import load_weights
+
+        logger.info(str(load_weights(model, config.model.pretrained)))
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    logger.info(
+        f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
+        f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
+    )
+    data = _build_data(config, dataset, split, device.type)
+    task = SegmentationTask(model.to(device), data, config)
+    trainer = Trainer(config, task, folder, model_description=description, precision=precision)
+    if resume_path is not None:
+        trainer.resume(resume_path)
+    progress = trainer.train()
+    provenance.write(folder / "run.json", finished=True, **vars(progress))
+    if progress.best_epoch:
+        logger.info(f"best validation Dice {progress.best_score:.4f}, epoch {progress.best_epoch}")
+    logger.info(f"done: {folder / 'best.pt'}")
+
+
+def _build_data(
+    config: Config, dataset: Dataset, split: Split, device_type: str
+) -> SegmentationData:
+    """Cache the training slices and put a loader over them."""
+    from datasets import load_case
+    from datasets.cache import build_cache
+    from datasets.slices import SliceDataset, build_loader
+    from swin_unet.imaging import Preprocessing
+    from swin_unet.training.tasks import SegmentationData
+
+    preprocessing = Preprocessing.from_config(config.data)
+    by_name = {case.name: case for case in dataset.cases}
+    cached = build_cache(
+        [by_name[name] for name in split.train], dataset, preprocessing, config.data.cache_dir
+    )
+    slices = SliceDataset(
+        cached,
+        context_slices=config.data.context_slices,
+        fit=config.data.fit,
+        image_size=config.data.image_size,
+        augmentation=config.data.augmentation,
+        seed=config.seed,
+    )
+    loader, sampler = build_loader(
+        slices,
+        batch_size=config.train.batch_size,
+        num_workers=config.train.num_workers,
+        pin_memory=device_type == "cuda",
+    )
+
+    def load(name: str) -> tuple[Any, Any]:
+        return load_case(by_name[name], dataset.num_channels, dataset.num_classes)
+
+    for name in split.val:  # a fault must show now, not after the first epoch
+        load(name)
+    return SegmentationData(
+        loader=loader,
+        set_epoch=sampler.set_epoch,
+        validation=split.val,
+        load_case=load,
+        preprocessing=preprocessing,
+        num_channels=dataset.num_channels,
+        classes=tuple(dataset.classes.values()),
+    )
+
+
+def _make_split(config: Config, dataset: Dataset, resumed_folder: Path | None) -> Split:
+    """Take the resumed run's split, the configured one, or make a new one."""
+    from datasets import load_split, split_cases
+
+    if resumed_folder is not None:
+        return load_split(resumed_folder / "split.json", dataset.cases)
+    if config.data.split_file is not None:
+        return load_split(config.data.split_file, dataset.cases)
+    return split_cases(
+        dataset.cases, config.data.val_fraction, config.data.test_fraction, config.seed
+    )
+
+
+def _resume_path(folder: Path, resume: str | None) -> Path | None:
+    """Decide what to resume; a folder that holds a run is only touched when told to resume."""
+    last = folder / "last.pt"
+    if resume is None and (folder / "config.yaml").exists() and last.exists():
+        raise UserError(
+            folder,
+            expected="a new run folder",
+            found="a run",
+            fix="Add --resume auto to continue it, or choose another --output_dir.",
+        )
+    if resume == "auto":
+        return last if last.exists() else None
+    return Path(resume) if resume else None
+
+
+def _start_run_folder(folder: Path, config: Config, split: Split) -> None:
+    """Write config.yaml and split.json, before anything takes time."""
+    import yaml
+
+    from datasets import save_split
+    from swin_unet.files import atomic_path, make_folder
+
+    make_folder(folder)
+    with atomic_path(folder / "config.yaml") as path:
+        path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf8")
+    save_split(split, folder / "split.json")
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: main(sys.argv[1:])))
