@@ -11,6 +11,7 @@ from swin_unet.config import Config, UserError, to_plain
 
 if TYPE_CHECKING:
     from datasets import Dataset, Split
+    from swin_unet.training.engine import Progress, Trainer
     from swin_unet.training.tasks import SegmentationData
 
 
@@ -26,56 +27,74 @@ def main(argv: list[str]) -> int:
     resume_path = _resume_path(folder, arguments.resume)
 
     from datasets import build_dataset
+    from swin_unet.files import make_folder
+    from swin_unet.provenance import Provenance
 
     dataset = build_dataset(config.data)
-    split = _make_split(config, dataset, folder if resume_path else None)
+    split = _make_split(config, dataset, resume_path)
+    make_folder(folder)
+    provenance = Provenance(config=to_plain(config))
+    # Whatever can be refused is refused here, before anything is written to the run folder.
+    trainer, notes = _prepare(config, dataset, split, resume_path)
     _start_run_folder(folder, config, split)
-
-    from swin_unet.training.record import logging_to
-
-    with logging_to(folder / "log.txt"):
-        _train(config, dataset, split, resume_path)
+    provenance.write(folder / "run.json", finished=False)
+    progress = _train(trainer, notes)
+    provenance.write(folder / "run.json", finished=True, **vars(progress))
     return 0
 
 
-def _train(config: Config, dataset: Dataset, split: Split, resume_path: Path | None) -> None:
-    """Build everything from the configuration and train."""
+def _prepare(
+    config: Config, dataset: Dataset, split: Split, resume_path: Path | None
+) -> tuple[Trainer, list[str]]:
+    """Build everything from the configuration.
+
+    Returns:
+        The trainer, and what the log is to say about it.
+    """
     from swin_unet.devices import choose_device, choose_precision
     from swin_unet.models import build_model, model_arguments
-    from swin_unet.provenance import Provenance
     from swin_unet.training.engine import Trainer, seed_everything
-    from swin_unet.training.record import logger
     from swin_unet.training.tasks import SegmentationTask
 
     folder = config.output_dir
     assert folder is not None
-    provenance = Provenance(config=to_plain(config))
-    provenance.write(folder / "run.json", finished=False)
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     seed_everything(config.seed)
     in_channels = dataset.num_channels * config.data.context_slices
     description = model_arguments(config.model, in_channels, dataset.num_classes)
     model = build_model(description)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    notes = [
+        f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
+        f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
+    ]
     if config.model.pretrained is not None and resume_path is None:
         from swin_unet.models.weights import load_weights
 
-        logger.info(str(load_weights(model, config.model.pretrained)))
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    logger.info(
-        f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
-        f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
-    )
+        notes.append(str(load_weights(model, config.model.pretrained)))
     data = _build_data(config, dataset, split, device.type)
     task = SegmentationTask(model.to(device), data, config)
     trainer = Trainer(config, task, folder, model_description=description, precision=precision)
     if resume_path is not None:
         trainer.resume(resume_path)
-    progress = trainer.train()
-    provenance.write(folder / "run.json", finished=True, **vars(progress))
-    if progress.best_epoch:
-        logger.info(f"best validation Dice {progress.best_score:.4f}, epoch {progress.best_epoch}")
-    logger.info(f"done: {folder / 'best.pt'}")
+        notes.append(f"resumed {resume_path} after epoch {trainer.progress.epoch}")
+    return trainer, notes
+
+
+def _train(trainer: Trainer, notes: list[str]) -> Progress:
+    """Train, and tell screen and log.txt about it."""
+    from swin_unet.training.record import logger, logging_to
+
+    with logging_to(trainer.folder / "log.txt"):
+        for note in notes:
+            logger.info(note)
+        progress = trainer.train()
+        if progress.best_epoch:
+            score, epoch = progress.best_score, progress.best_epoch
+            logger.info(f"best validation Dice {score:.4f}, epoch {epoch}")
+        logger.info(f"done: {trainer.folder / 'best.pt'}")
+    return progress
 
 
 def _build_data(
@@ -124,12 +143,12 @@ def _build_data(
     )
 
 
-def _make_split(config: Config, dataset: Dataset, resumed_folder: Path | None) -> Split:
+def _make_split(config: Config, dataset: Dataset, resume_path: Path | None) -> Split:
     """Take the resumed run's split, the configured one, or make a new one."""
     from datasets import load_split, split_cases
 
-    if resumed_folder is not None:
-        return load_split(resumed_folder / "split.json", dataset.cases)
+    if resume_path is not None:
+        return load_split(resume_path.parent / "split.json", dataset.cases)
     if config.data.split_file is not None:
         return load_split(config.data.split_file, dataset.cases)
     return split_cases(
@@ -138,28 +157,36 @@ def _make_split(config: Config, dataset: Dataset, resumed_folder: Path | None) -
 
 
 def _resume_path(folder: Path, resume: str | None) -> Path | None:
-    """Decide what to resume; a folder that holds a run is only touched when told to resume."""
+    """Decide what to resume; a folder that holds a run is only touched to continue that run."""
     last = folder / "last.pt"
-    if resume is None and (folder / "config.yaml").exists() and last.exists():
+    if resume == "auto":
+        return last if last.exists() else None
+    path = Path(resume) if resume else None
+    if path is not None and not path.is_file():
+        raise UserError(
+            path,
+            expected="a checkpoint to resume",
+            found="no such file",
+            fix="Give the path of a last.pt, or --resume auto.",
+        )
+    holds_run = last.exists() or (folder / "best.pt").exists()
+    if holds_run and (path is None or path.resolve().parent != folder.resolve()):
         raise UserError(
             folder,
             expected="a new run folder",
             found="a run",
             fix="Add --resume auto to continue it, or choose another --output_dir.",
         )
-    if resume == "auto":
-        return last if last.exists() else None
-    return Path(resume) if resume else None
+    return path
 
 
 def _start_run_folder(folder: Path, config: Config, split: Split) -> None:
-    """Write config.yaml and split.json, before anything takes time."""
+    """Write config.yaml and split.json."""
     import yaml
 
     from datasets import save_split
-    from swin_unet.files import atomic_path, make_folder
+    from swin_unet.files import atomic_path
 
-    make_folder(folder)
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf8")
     save_split(split, folder / "split.json")

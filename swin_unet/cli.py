@@ -71,11 +71,11 @@ def parse_config(parser: ArgumentParser, argv: Sequence[str]) -> tuple[Config, N
     try:
         defaults = parser.get_defaults()
         if path is not None:
-            defaults = parser.parse_object(_read_config_file(path), cfg_base=defaults)
+            defaults = parser.parse_object(_read_config_file(path), namespace=defaults)
         arguments = parser.parse_args(list(argv), namespace=defaults)
     except Exception as error:
         raise _as_user_error(error, path) from error
-    instances = parser.instantiate_classes(arguments)
+    instances = parser.instantiate(arguments)
     config = Config(**{name: getattr(instances, name) for name in names})
     if config.output_dir is None:
         name = path.stem if path is not None else "unnamed"
@@ -137,7 +137,7 @@ def _read_config_file(path: Path) -> dict[str, Any]:
     known = set(config_keys())
     sections = {key.split(".")[0] for key in known}
     for key in _flatten(content):
-        if key not in known and not (key in sections and key not in known):
+        if key not in known | sections:
             raise _unknown_key(str(path), key, known)
     return content
 

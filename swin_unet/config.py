@@ -206,6 +206,7 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
     rate = model.drop_path_rate
     return [
         *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
+        ("seed", config.seed, config.seed >= 0, "at least 0"),
         ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
         ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
         ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),

@@ -31,17 +31,18 @@ class InputCase:
 def find_cases(inputs: Iterable[Path]) -> list[InputCase]:
     """List the cases of files and folders, in order of their names within each folder.
 
-    Files that differ only in a channel number `_0000`, `_0001`, ... are one case.
+    Files that differ only in a channel number `_0000`, `_0001`, ... are one case; without a
+    `_0000` among them such numbers are part of the names. A file named twice counts once.
 
     Raises:
         UserError: For a path that does not exist, a folder without NIfTI files, two inputs that
             would write one file, or channels that are not numbered from 0 on.
     """
     files = [file for path in inputs for file in _expand(path)]
+    unique = {(file.parent.resolve(), file.name): file for file in files}
     groups: dict[tuple[Path, str], list[Path]] = {}
-    for file in files:
-        stem, _ = split_name(file)
-        groups.setdefault((file.parent.resolve(), _CHANNEL.sub("", stem)), []).append(file)
+    for (folder, _), file in unique.items():
+        groups.setdefault((folder, _name(file, unique)), []).append(file)
     cases = [_case(name, paths) for (_, name), paths in groups.items()]
     _check_unique(cases)
     return cases
@@ -88,6 +89,13 @@ def _expand(path: Path) -> list[Path]:
 
 def _is_volume(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".") and bool(split_name(file)[1])
+
+
+def _name(file: Path, files: Iterable[tuple[Path, str]]) -> str:
+    """Return the stem of a file without its channel number, if that is what the number is."""
+    stem, suffix = split_name(file)
+    name = _CHANNEL.sub("", stem)
+    return name if (file.parent.resolve(), f"{name}_0000{suffix}") in files else stem
 
 
 def _case(name: str, paths: Sequence[Path]) -> InputCase:

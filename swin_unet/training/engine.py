@@ -206,6 +206,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": checkpoints.random_states(),
+            "num_threads": torch.get_num_threads(),
         }
         checkpoints.save(self.folder / "last.pt", {**content, **resumable})
 
@@ -213,7 +214,8 @@ class Trainer:
         """Continue where a last.pt left off.
 
         Raises:
-            UserError: When the file is not such a checkpoint, or of another architecture.
+            UserError: When the file is not such a checkpoint, or of another architecture or
+                optimizer.
         """
         content = checkpoints.load(path)
         if "optimizer" not in content:
@@ -224,11 +226,23 @@ class Trainer:
                 fix="Resume from the last.pt of the run folder.",
             )
         checkpoints.restore_model(self.model, content, path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        self._restore_optimizer(content, path)
         self.scaler.load_state_dict(content["scaler"])
         checkpoints.restore_random_states(content["random"])
+        if self.device.type == "cpu":  # another number of threads adds up in another order
+            torch.set_num_threads(content["num_threads"])
         self.progress = Progress(**{name: content[name] for name in vars(self.progress)})
-        logger.info(f"resumed {path} after epoch {self.progress.epoch}")
+
+    def _restore_optimizer(self, content: dict[str, Any], path: Path) -> None:
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError as error:
+            raise UserError(
+                path,
+                expected=f"the state of optimizer {self.config.train.optimizer}",
+                found=f"that of {content['config']['train']['optimizer']}",
+                fix="Resume with the train.optimizer that the run was started with.",
+            ) from error
 
 
 def _duration(seconds: float) -> str:

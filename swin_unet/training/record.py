@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from swin_unet.files import atomic_path
+from swin_unet.files import atomic_path, writable
 
 logger = logging.getLogger("swin_unet")
 Row = dict[str, Any]
@@ -47,17 +47,26 @@ class Recorder:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
-        self.rows = [row for row in read_rows(folder / "metrics.csv") if row["epoch"] <= epoch]
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
+        rows = read_rows(folder / "metrics.csv") if epoch else []
+        self.rows = [row for row in rows if row["epoch"] <= epoch]
+        self._board_path = folder / "tensorboard"
+        with writable(self._board_path):
+            self._board = SummaryWriter(str(self._board_path), purge_step=epoch + 1)
 
     def close(self) -> None:
         """Flush and close TensorBoard's files."""
-        self._board.close()
+        with writable(self._board_path):
+            self._board.close()
 
     def epoch(self, row: Row, pictures: dict[str, np.ndarray[Any, Any]]) -> None:
         """Record the numbers of an epoch under slash-separated names, and pictures by name."""
         self.rows.append(row)
         self._write_csv()
+        with writable(self._board_path):
+            self._write_board(row, pictures)
+        self._draw_progress()
+
+    def _write_board(self, row: Row, pictures: dict[str, np.ndarray[Any, Any]]) -> None:
         for name, value in row.items():
             if name not in ("epoch", "step") and value is not None:
                 self._board.add_scalar(name, value, row["epoch"])
@@ -65,7 +74,6 @@ class Recorder:
             tag = f"image, reference, prediction/{name}"
             self._board.add_image(tag, picture, row["epoch"], dataformats="HWC")
         self._board.flush()
-        self._draw_progress()
 
     def _write_csv(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
