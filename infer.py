@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     records, outcomes = [], []
     for number, case in enumerate(cases, start=1):
         title = f"[{number}/{len(cases)}] {case.name}"
-        outcome, metrics = _attempt(segmenter, case, arguments, title)
+        outcome, metrics = _attempt(segmenter, case, arguments, title, len(cases) == 1)
         outcomes.append(outcome)
         if metrics is not None:
             records.append({"case": case.name, "metrics": metrics})
@@ -83,14 +83,15 @@ def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
     if arguments.part is not None:
         cases = _select_part(cases, arguments.checkpoint.parent / "split.json", arguments.part)
     output = arguments.output.resolve()
-    folders = [path.parent.resolve() for case in cases for path in case.paths]
+    folders = {path.parent.resolve(): "the input" for case in cases for path in case.paths}
+    folders[arguments.checkpoint.resolve().parent] = "the checkpoint"  # holds a run.json as well
     if arguments.labels is not None:
-        folders.append(arguments.labels.resolve())
+        folders[arguments.labels.resolve()] = "the labels"
     if output in folders:
         raise UserError(
             arguments.output,
-            expected="an output folder other than those of the input and the labels",
-            found="the same folder",
+            expected="an output folder of its own",
+            found=f"the folder of {folders[output]}",
             fix="Choose another --output; files there would be overwritten.",
         )
     if arguments.labels is not None:
@@ -101,7 +102,7 @@ def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
 
 def _select_part(cases: list[InputCase], path: Path, part: str) -> list[InputCase]:
     """Keep the cases of one part of a split file."""
-    import json
+    from datasets.cases import read_json
 
     if not path.is_file():
         raise UserError(
@@ -110,7 +111,7 @@ def _select_part(cases: list[InputCase], path: Path, part: str) -> list[InputCas
             found="no such file",
             fix="Leave out --part, or give the checkpoint in its run folder.",
         )
-    names = set(json.loads(path.read_text(encoding="utf8"))[part])
+    names = set(read_json(path).get(part, []))
     kept = [case for case in cases if case.name in names]
     if not kept:
         raise UserError(
@@ -119,6 +120,8 @@ def _select_part(cases: list[InputCase], path: Path, part: str) -> list[InputCas
             found="none",
             fix="Give the folder that the run was trained on as --input.",
         )
+    if len(kept) < len(names):
+        print(f"{len(kept)} of {len(names)} {part} cases are among the inputs", file=sys.stderr)
     return kept
 
 
@@ -155,15 +158,21 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
 
 
 def _attempt(
-    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
+    segmenter: Segmenter,
+    case: InputCase,
+    arguments: argparse.Namespace,
+    title: str,
+    is_only: bool,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Segment a case; a fault of its files is reported and does not stop the others."""
+    """Segment a case; a fault of its files is reported and does not stop the others, if any."""
     import time
 
     started = time.monotonic()
     try:
         metrics = _segment(segmenter, case, arguments, title)
     except UserError as error:
+        if is_only:
+            raise
         print(f"{title}: error: {error}", file=sys.stderr)
         return {"case": case.name, "error": str(error)}, None
     seconds = time.monotonic() - started

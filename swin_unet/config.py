@@ -115,7 +115,7 @@ class TrainConfig:
         ce_weight: Weight of the cross-entropy.
         dice_weight: Weight of the Dice loss.
         gradient_clip: Largest gradient norm; None: no clipping.
-        precision: `auto` is bf16 where the GPU supports it, else fp32.
+        precision: `auto` is bf16 where the GPU or CPU has instructions for it, else fp32.
         device: `auto` takes the GPU if there is one.
         num_workers: Loader processes; None: chosen by machine and device.
         val_interval: Epochs between validations; the last epoch always validates.

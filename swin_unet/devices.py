@@ -34,19 +34,26 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto`: bf16 where the GPU supports it, else fp32.
+    """Resolve `auto`: bf16 where the processor has instructions for it, else fp32.
 
     Raises:
         UserError: For fp16 on a CPU, where it is slow and under-flows without a scaler.
     """
     if name == "auto":
-        supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16" if supported else "fp32"
+        return "bf16" if _has_bf16_instructions(device) else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise UserError(
             "precision", expected="fp32 or bf16 on a CPU", found=name, fix="Choose one of them."
         )
     return name
+
+
+def _has_bf16_instructions(device: torch.device) -> bool:
+    """Tell whether bf16 is fast here; emulated on a CPU it would be slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch has no public one
+    return query is not None and bool(query())
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def find_cases(inputs: Iterable[Path]) -> list[InputCase]:
     `_0000` among them such numbers are part of the names. A file named twice counts once.
 
     Raises:
-        UserError: For a path that does not exist, a folder without NIfTI files, two inputs that
-            would write one file, or channels that are not numbered from 0 on.
+        UserError: For a folder without NIfTI files, two inputs that would write one file, or
+            channels that are not numbered from 0 on.
     """
     files = [file for path in inputs for file in _expand(path)]
     unique = {(file.parent.resolve(), file.name): file for file in files}
@@ -91,7 +91,7 @@ def _is_volume(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".") and bool(split_name(file)[1])
 
 
-def _name(file: Path, files: Iterable[tuple[Path, str]]) -> str:
+def _name(file: Path, files: Container[tuple[Path, str]]) -> str:
     """Return the stem of a file without its channel number, if that is what the number is."""
     stem, suffix = split_name(file)
     name = _CHANNEL.sub("", stem)
