@@ -1,0 +1,358 @@
+"""Train, segment and score by the commands; every promise that a user relies on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from swin_unet import checkpoint as checkpoints
+from swin_unet.config import Config, DataConfig, ModelConfig, to_plain
+from swin_unet.imaging import Preprocessing
+from swin_unet.models import build_model, model_arguments
+
+CLASSES = ["body", "organs"]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf8") as file:
+        return list(csv.DictReader(file))
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    """Compare nested tensors, lists and dicts bit by bit."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for left, right in zip(a, b, strict=True):
+            assert_equal(left, right)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope="session")
+def predictions(command, data: Path, run_folder: Path, tmp_path_factory) -> Path:
+    """The validation cases of a run, segmented and scored by its best.pt."""
+    output = tmp_path_factory.mktemp("predictions")
+    done = command(
+        "infer.py",
+        *("--checkpoint", run_folder / "best.pt", "--input", data / "imagesTr", "--part", "val"),
+        *("--labels", data / "labelsTr", "--output", output),
+    )
+    assert done.stderr == ""
+    assert "Protocol: strict" in done.stdout
+    return output
+
+
+def test_run_folder_holds_what_the_design_lists(run_folder: Path, data: Path) -> None:
+    assert {path.name for path in run_folder.iterdir()} == {
+        *("config.yaml", "split.json", "last.pt", "best.pt", "metrics.csv"),
+        *("tensorboard", "progress.png", "log.txt", "run.json"),
+    }
+    config = yaml.safe_load((run_folder / "config.yaml").read_text())
+    assert config.keys() == to_plain(Config()).keys()
+    for section in ("model", "data", "train", "inference"):
+        assert config[section].keys() == to_plain(Config())[section].keys()
+    assert config["data"]["root"] == str(data)
+    assert config["data"]["fit"] == run_folder.name
+    split = read_json(run_folder / "split.json")
+    assert [len(split[part]) for part in ("train", "val", "test")] == [2, 2, 1]
+    assert len({name for names in split.values() for name in names}) == 5
+    run = read_json(run_folder / "run.json")
+    assert run["finished"]
+    assert run["epoch"] == 4
+    assert "train.py" in run["command"][0]
+    assert (run_folder / "progress.png").read_bytes().startswith(b"\x89PNG")
+    assert list((run_folder / "tensorboard").iterdir())
+    assert "epoch 4/4" in (run_folder / "log.txt").read_text()
+
+
+def test_checkpoints_hold_plain_values_and_the_best_score(run_folder: Path) -> None:
+    rows = read_csv(run_folder / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    scores = [float(row["dice/mean"]) for row in rows]
+    best, last = (checkpoints.load(run_folder / f"{name}.pt") for name in ("best", "last"))
+    assert last["epoch"] == 4
+    assert best["best_epoch"] == best["epoch"] == last["best_epoch"]
+    assert best["best_score"] == last["best_score"] == pytest.approx(max(scores), abs=1e-12)
+    assert best["best_epoch"] == 1 + scores.index(max(scores))
+    assert best["classes"] == CLASSES
+    assert "optimizer" not in best
+
+
+def test_validation_dice_is_what_infer_reports(run_folder: Path, predictions: Path) -> None:
+    best = checkpoints.load(run_folder / "best.pt")
+    metrics = read_json(predictions / "metrics.json")
+    assert best["best_score"] > 0.05  # a network that finds nothing agrees with anything
+    assert metrics["mean"]["dice"] == pytest.approx(best["best_score"], abs=1e-6)
+    row = read_csv(run_folder / "metrics.csv")[best["best_epoch"] - 1]
+    for name in CLASSES:
+        expected = float(row[f"dice/{name}"])
+        assert metrics["per_class"][name]["dice"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_predictions_lie_on_the_grid_of_their_images(
+    run_folder: Path, predictions: Path, data: Path
+) -> None:
+    names = {f"{name}.nii.gz" for name in read_json(run_folder / "split.json")["val"]}
+    written = {path.name for path in predictions.iterdir()}
+    assert written == names | {"metrics.json", "metrics.csv", "run.json"}
+    for name in names:
+        prediction, image = nib.load(predictions / name), nib.load(data / "imagesTr" / name)
+        assert prediction.shape == image.shape
+        assert prediction.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(prediction.affine, image.affine)
+        assert set(np.unique(voxels(predictions / name))) <= {0, 1, 2}
+
+
+def test_scores_and_provenance_are_written(predictions: Path, run_folder: Path) -> None:
+    metrics = read_json(predictions / "metrics.json")
+    names = read_json(run_folder / "split.json")["val"]
+    assert metrics["protocol"] == "strict"
+    assert metrics["classes"] == CLASSES
+    assert [case["case"] for case in metrics["cases"]] == names
+    rows = read_csv(predictions / "metrics.csv")
+    expected = [(case, name) for case in names for name in CLASSES]
+    assert [(row["case"], row["class"]) for row in rows] == expected
+    run = read_json(predictions / "run.json")
+    assert run["checkpoint"] == str(run_folder / "best.pt")
+    assert [case["case"] for case in run["cases"]] == names
+
+
+def test_the_scorer_finds_the_same_scores(
+    command, predictions: Path, data: Path, tmp_path: Path
+) -> None:
+    command(
+        *("-m", "swin_unet.evaluation", predictions, data / "labelsTr"),
+        *("--classes", ",".join(CLASSES), "--output", tmp_path),
+    )
+    assert read_json(tmp_path / "metrics.json") == read_json(predictions / "metrics.json")
+
+
+def test_last_checkpoint_segments_too(call, resize_run: Path, data: Path, tmp_path: Path) -> None:
+    options = ("--part", "val", "--labels", data / "labelsTr", "--output", tmp_path / "out")
+    arguments = ("--checkpoint", resize_run / "last.pt", "--input", data / "imagesTr", *options)
+    assert call("infer", *arguments).code == 0
+    score = float(read_csv(resize_run / "metrics.csv")[-1]["dice/mean"])
+    found = read_json(tmp_path / "out" / "metrics.json")["mean"]["dice"]
+    assert found == pytest.approx(score, abs=1e-6)
+
+
+def test_header_is_kept_and_channel_number_dropped(
+    call, crop_run: Path, data: Path, tmp_path: Path
+) -> None:
+    image = nib.load(data / "imagesTr" / "phantom_002.nii.gz")
+    image.set_sform(image.affine, code=4)
+    image.set_qform(image.affine, code=2)
+    source = tmp_path / "images" / "scan_0000.nii"
+    source.parent.mkdir()
+    nib.save(image, source)
+    arguments = ("--checkpoint", crop_run / "best.pt", "--input", source, "--overlap", "0.25")
+    assert call("infer", *arguments, "--output", tmp_path / "out").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scan.nii", "run.json"}
+    expected, found = nib.load(source).header, nib.load(tmp_path / "out" / "scan.nii").header
+    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d"):
+        np.testing.assert_array_equal(found[field], expected[field])
+    for field in ("pixdim", "dim", "sform_code", "qform_code", "xyzt_units"):
+        np.testing.assert_array_equal(found[field], expected[field])
+
+
+def test_folders_and_files_are_segmented_together(
+    call, resize_run: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, name in ((1, "first"), (2, "PAT_0012"), (3, "PAT_0013")):
+        shutil.copy(data / f"imagesTr/phantom_00{number}.nii.gz", folder / f"{name}.nii.gz")
+    inputs = (folder, data / "imagesTr/phantom_004.nii.gz", data / "imagesTr/phantom_005.nii.gz")
+    arguments = ("--checkpoint", resize_run / "best.pt", "--input", *inputs)
+    assert call("infer", *arguments, "--output", tmp_path / "out").code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("first.nii.gz", "PAT_0012.nii.gz", "PAT_0013.nii.gz"),
+        *("phantom_004.nii.gz", "phantom_005.nii.gz", "run.json"),
+    }
+
+
+def test_a_bad_case_does_not_stop_the_others(
+    call, resize_run: Path, data: Path, tmp_path: Path
+) -> None:
+    images = shutil.copytree(data / "imagesTr", tmp_path / "images")
+    broken = images / "phantom_002.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:5000])
+    arguments = ("--checkpoint", resize_run / "best.pt", "--input", images)
+    options = ("--labels", data / "labelsTr", "--output", tmp_path / "out")
+    outcome = call("infer", *arguments, *options)
+    assert outcome.code == 3
+    assert outcome.stderr.count("error: ") == 1
+    assert str(broken) in outcome.stderr
+    good = [f"phantom_00{number}" for number in (1, 3, 4, 5)]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        *(f"{name}.nii.gz" for name in good),
+        *("metrics.json", "metrics.csv", "run.json"),
+    }
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    assert [case["case"] for case in metrics["cases"]] == good
+    (failed,) = (c for c in read_json(tmp_path / "out" / "run.json")["cases"] if "error" in c)
+    assert failed["case"] == "phantom_002"
+
+
+@pytest.fixture(scope="module")
+def two_channels(data: Path, tmp_path_factory) -> dict[str, Path]:
+    """The phantoms with a second channel: as 4D files of MSD, and as one file per channel."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in ("msd", "nnunet")}
+    for root in roots.values():
+        (root / "imagesTr").mkdir()
+        shutil.copytree(data / "labelsTr", root / "labelsTr")
+    for path in sorted((data / "imagesTr").iterdir()):
+        image = nib.load(path)
+        channels = [voxels(path), np.flip(voxels(path), axis=0)]
+        stacked = np.stack(channels, axis=-1)
+        nib.save(nib.Nifti1Image(stacked, image.affine), roots["msd"] / "imagesTr" / path.name)
+        for number, channel in enumerate(channels):
+            name = path.name.replace(".nii", f"_000{number}.nii")
+            nib.save(nib.Nifti1Image(channel, image.affine), roots["nnunet"] / "imagesTr" / name)
+    description = read_json(data / "dataset.json")
+    description["modality"] = {"0": "CT", "1": "mirrored"}
+    (roots["msd"] / "dataset.json").write_text(json.dumps(description))
+    labels = {"background": 0, "body": 1, "organs": 2}
+    description = {"channel_names": description["modality"], "labels": labels, "numTraining": 5}
+    description["file_ending"] = ".nii.gz"
+    (roots["nnunet"] / "dataset.json").write_text(json.dumps(description))
+    return roots
+
+
+def test_two_channels_in_one_file_or_in_two(
+    call, config: Path, two_channels: dict[str, Path], tmp_path: Path
+) -> None:
+    """Both layouts hold the same voxels: the same network comes out, and the same label maps."""
+    for name, root in two_channels.items():
+        options = ("--data.root", root, "--output_dir", tmp_path / name, "--train.epochs", "2")
+        outcome = call("train", "--config", config, *options)
+        assert outcome.code == 0, outcome.stderr
+        arguments = ("--checkpoint", tmp_path / name / "best.pt", "--input", root / "imagesTr")
+        options = ("--labels", root / "labelsTr", "--part", "val", "--output", tmp_path / f"{name}-out")
+        outcome = call("infer", *arguments, *options)
+        assert outcome.code == 0, outcome.stderr
+    weights = [checkpoints.load(tmp_path / name / "last.pt")["model"] for name in two_channels]
+    assert weights[0]["encoder.patch_embed.proj.weight"].shape[1] == 2
+    assert_equal(*weights)
+    a, b = tmp_path / "msd-out", tmp_path / "nnunet-out"
+    assert read_json(a / "metrics.json") == read_json(b / "metrics.json")
+    paths = sorted(a.glob("*.nii.gz"))
+    assert len(paths) == 2
+    for path in paths:
+        np.testing.assert_array_equal(voxels(path), voxels(b / path.name))
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+def test_a_killed_run_continues_as_if_nothing_had_happened(
+    start, command, config: Path, resize_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "resize"
+    arguments = ("train.py", "--config", config, "--output_dir", folder)
+    process = start(*arguments)
+    wait_for(folder / "last.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 1 <= checkpoints.load(folder / "last.pt")["epoch"] < 4
+    assert not read_json(folder / "run.json")["finished"]
+    done = command(*arguments, "--resume", "auto")
+    assert "resumed" in done.stdout
+    for name in ("last.pt", "best.pt"):
+        contents = [checkpoints.load(run / name) for run in (resize_run, folder)]
+        for content in contents:
+            del content["config"]["output_dir"]
+        assert_equal(*contents)
+    tables = [read_csv(run / "metrics.csv") for run in (resize_run, folder)]
+    for row in (row for table in tables for row in table):
+        del row["train/seconds"]
+    assert tables[0] == tables[1]
+
+
+def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> None:
+    options = ("--data.cache_dir", tmp_path / "cache", "--train.epochs", "1")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    arguments = ("train.py", "--config", config, *options, "--output_dir")
+    processes = [start(*arguments, folder) for folder in folders]
+    for process in processes:
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+    assert_equal(*(checkpoints.load(folder / "last.pt")["model"] for folder in folders))
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # an entry per training case
+
+
+def random_checkpoint(path: Path, num_classes: int) -> Path:
+    """Write a checkpoint of a network that has learned nothing."""
+    config = Config(
+        model=ModelConfig(embed_dim=8, depths=[1, 1], num_heads=[1, 1], skips=1),
+        data=DataConfig(intensity="window", window=(-1000, 1000)),
+    )
+    description = model_arguments(config.model, 1, num_classes)
+    content = {
+        "model_description": description,
+        "model": build_model(description).state_dict(),
+        "preprocessing": Preprocessing.from_config(config.data).to_dict(),
+        "classes": [f"organ {number}" for number in range(1, num_classes)],
+        "config": to_plain(config),
+    }
+    checkpoints.save(path, content)
+    return path
+
+
+# Started from this large process, a child would count its memory as its own; this one is small.
+PEAK_MEMORY = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is the system's")
+def test_memory_does_not_grow_with_the_classes(command, tmp_path: Path) -> None:
+    """14 classes of this volume as float32 logits would take 220 MB, 2 classes 31 MB."""
+    source = tmp_path / "images" / "noise.nii"
+    source.parent.mkdir()
+    noise = np.random.default_rng(0).integers(-1000, 1000, (256, 256, 60), dtype=np.int16)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), source)
+    peaks_mb = []
+    for num_classes in (2, 14):
+        checkpoint = random_checkpoint(tmp_path / f"{num_classes}.pt", num_classes)
+        output = tmp_path / f"out{num_classes}"
+        arguments = ("--checkpoint", checkpoint, "--input", source, "--output", output)
+        done = command("-c", PEAK_MEMORY, "infer.py", *arguments)
+        peaks_mb.append(int(done.stdout) / 1024)
+    assert voxels(tmp_path / "out14" / "noise.nii").max() > 1
+    assert peaks_mb[1] - peaks_mb[0] < 60
