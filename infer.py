@@ -56,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
-    add("--batch_size", type=_positive, help="slices at a time; chosen by device if not given")
+    add("--batch_size", type=_positive_integer, help="slices at a time; by device if not given")
     add("--overlap", type=_fraction, help="of sliding windows, in [0, 1); fit crop only")
     return parser
 
 
-def _positive(text: str) -> int:
+def _positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")

@@ -9,7 +9,10 @@ arguments), `model` (state dict), `preprocessing`, `classes`, `config`, `epoch`,
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -48,9 +51,13 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise _bad_checkpoint(path, "no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what it is about to refuse
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = "pickled Python code, which is never run, or no checkpoint at all"
+        raise _bad_checkpoint(path, f"an unreadable one ({reason})") from error
     except Exception as error:  # torch raises many kinds for a broken file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise _bad_checkpoint(path, f"an unreadable one ({reason})") from error
     if not isinstance(content, dict) or "model_description" not in content:
         raise _bad_checkpoint(path, "a file with other content")
@@ -79,11 +86,11 @@ def restore_model(model: nn.Module, content: dict[str, Any], path: Path) -> None
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
-        lines = " ".join(str(error).split())
+        first_fault = str(error).splitlines()[1]  # below the heading
         raise UserError(
             path,
             expected="weights of the same architecture",
-            found=lines[:300],
+            found=shorten(first_fault.rstrip(". "), 200, placeholder=" ..."),
             fix="Use the model options that the checkpoint was trained with.",
         ) from error
 

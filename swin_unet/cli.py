@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+# How jsonargparse words a value of the wrong type, white space aside.
+_TYPE_ERROR = re.compile(r'Parser key "([\w.]+)": .*(?:Given|Got) value: (.*)')
 EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -133,11 +135,19 @@ def _config_path(argv: Sequence[str]) -> Path | None:
 
 def _read_config_file(path: Path) -> dict[str, Any]:
     """Read a configuration file and refuse keys that do not exist."""
-    content = read_yaml(path)
     known = set(config_keys())
-    sections = {key.split(".")[0] for key in known}
+    sections = {key.split(".")[0] for key in known if "." in key}
+    # A section whose options are all commented out is None.
+    content = {
+        key: value
+        for key, value in read_yaml(path).items()
+        if not (key in sections and value is None)
+    }
     for key in _flatten(content):
-        if key not in known | sections:
+        if key in sections:
+            fix = "Indent its options below it, or remove it."
+            raise UserError(path, expected=f"options below `{key}:`", found="none", fix=fix)
+        if key not in known:
             raise _unknown_key(str(path), key, known)
     return content
 
@@ -191,14 +201,22 @@ def _as_user_error(error: Exception, path: Path | None) -> UserError:
     """Reword a jsonargparse error as one line."""
     if isinstance(error, UserError):
         return error
-    text = " ".join(str(error).split())
-    match = re.search(r'key "([^"]+)"', text)
-    key = match.group(1) if match else "command line"
-    reason = text.split(f'"{key}":', 1)[-1].strip()
-    origin = f"{path} or the command line" if path else "command line"
-    return UserError(
-        key,
-        expected="a value of the right type",
-        found=reason.rstrip("."),
-        fix=f"Correct it in {origin}; --help lists the types.",
-    )
+    text = " ".join(str(error).split()).rstrip(".")
+    origin = f"in {path} or on the command line" if path else "on the command line"
+    match = _TYPE_ERROR.search(text)
+    if match is None:
+        return UserError(
+            "command line", expected="options as --help lists them", found=text, fix="Correct it."
+        )
+    key, value = match.groups()
+    expected = f"a value of type {_declared_type(key)}"
+    return UserError(key, expected=expected, found=value, fix=f"Correct it {origin}.")
+
+
+def _declared_type(key: str) -> str:
+    """Return the annotation of a configuration key as it is written there."""
+    *sections, name = key.split(".")
+    cls: Any = Config
+    for section in sections:
+        cls = get_type_hints(cls)[section]
+    return next(str(item.type) for item in fields(cls) if item.name == name)

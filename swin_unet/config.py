@@ -202,11 +202,21 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         "model.patch_size": model.patch_size,
         "inference.batch_size": config.inference.batch_size or 1,
     }
+    at_least_zero = {
+        "seed": config.seed,
+        "train.ce_weight": train.ce_weight,
+        "train.dice_weight": train.dice_weight,
+        "train.momentum": train.momentum or 0,
+        "train.num_workers": train.num_workers or 0,
+        "train.warmup_epochs": train.warmup_epochs,
+        "train.weight_decay": train.weight_decay,
+    }
+    clip = train.gradient_clip
     fractions = data.val_fraction + data.test_fraction
     rate = model.drop_path_rate
     return [
         *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
-        ("seed", config.seed, config.seed >= 0, "at least 0"),
+        *((key, value, value >= 0, "at least 0") for key, value in at_least_zero.items()),
         ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
         ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
         ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),
@@ -216,8 +226,7 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("data.spacing_mm", data.spacing_mm, min(data.spacing_mm or (1,)) > 0, "positive mm"),
         ("model.drop_path_rate", rate, 0 <= rate < 1, "in [0, 1)"),
         ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"),
-        ("train.warmup_epochs", train.warmup_epochs, train.warmup_epochs >= 0, "at least 0"),
-        ("train.weight_decay", train.weight_decay, train.weight_decay >= 0, "at least 0"),
+        ("train.gradient_clip", clip, clip is None or clip > 0, "above 0"),
         ("inference.overlap", overlap, 0 <= overlap < 1, "in [0, 1)"),
     ]
 

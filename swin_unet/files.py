@@ -61,6 +61,8 @@ def make_folder(path: Path) -> Path:
     Raises:
         UserError: When they cannot.
     """
+    if path.exists() and not path.is_dir():
+        raise UserError(path, expected="a folder", found="a file", fix="Choose another name.")
     with writable(path):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{secrets.token_hex(8)}"

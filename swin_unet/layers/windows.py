@@ -82,6 +82,7 @@ def fit_window(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what was cached in inference must serve training as well
 def attention_mask(
     x_size: tuple[int, int],
     window_size: tuple[int, int],
@@ -121,6 +122,7 @@ def attention_mask(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what was cached in inference must serve training as well
 def relative_position_index(
     window_size: tuple[int, int], table_size: tuple[int, int], device: torch.device
 ) -> Tensor:

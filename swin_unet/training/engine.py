@@ -89,8 +89,8 @@ class Trainer:
             for epoch in range(self.progress.epoch, self.config.train.epochs):
                 self._run_epoch(epoch, recorder)
         finally:
-            recorder.close()
             torch.use_deterministic_algorithms(False)
+            recorder.close()
         return self.progress
 
     def _run_epoch(self, epoch: int, recorder: Recorder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ Row = dict[str, Any]
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send the package's messages to the screen and, with the time, to a file."""
-    file_handler = logging.FileHandler(path, encoding="utf8")
+    with writable(path):
+        file_handler = _LogFile(path, encoding="utf8")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), file_handler]
     logger.setLevel(logging.INFO)
@@ -32,7 +34,36 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-        file_handler.close()
+        with writable(path):
+            file_handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that ends the run on a full disk, as the run's other files do, not with a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
+        with writable(self.baseFilename):
+            raise
+
+
+@contextmanager
+def _board_writable(path: Path) -> Iterator[None]:
+    """Turn TensorBoard's failure to write into a UserError.
+
+    Its thread hands errors on to us, but only after they were printed with their traceback.
+    """
+    previous = threading.excepthook
+
+    def print_others(error: threading.ExceptHookArgs) -> None:
+        if not issubclass(error.exc_type, OSError):
+            previous(error)
+
+    threading.excepthook = print_others
+    try:
+        with writable(path):
+            yield
+    finally:
+        threading.excepthook = previous
 
 
 class Recorder:
@@ -50,19 +81,19 @@ class Recorder:
         rows = read_rows(folder / "metrics.csv") if epoch else []
         self.rows = [row for row in rows if row["epoch"] <= epoch]
         self._board_path = folder / "tensorboard"
-        with writable(self._board_path):
+        with _board_writable(self._board_path):
             self._board = SummaryWriter(str(self._board_path), purge_step=epoch + 1)
 
     def close(self) -> None:
         """Flush and close TensorBoard's files."""
-        with writable(self._board_path):
+        with _board_writable(self._board_path):
             self._board.close()
 
     def epoch(self, row: Row, pictures: dict[str, np.ndarray[Any, Any]]) -> None:
         """Record the numbers of an epoch under slash-separated names, and pictures by name."""
         self.rows.append(row)
         self._write_csv()
-        with writable(self._board_path):
+        with _board_writable(self._board_path):
             self._write_board(row, pictures)
         self._draw_progress()
 

@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
         "learning_rate": 0.003,
         "num_workers": 0,
         "device": "cpu",
+        "precision": "fp32",
     },
 }
 # Resampled slices, several windows per slice, and context: all that `resize` does not do.

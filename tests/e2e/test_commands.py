@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +257,14 @@ def test_two_channels_in_one_file_or_in_two(
         outcome = call("train", "--config", config, *options)
         assert outcome.code == 0, outcome.stderr
         arguments = ("--checkpoint", tmp_path / name / "best.pt", "--input", root / "imagesTr")
-        options = ("--labels", root / "labelsTr", "--part", "val", "--output", tmp_path / f"{name}-out")
+        options = (
+            "--labels",
+            root / "labelsTr",
+            "--part",
+            "val",
+            "--output",
+            tmp_path / f"{name}-out",
+        )
         outcome = call("infer", *arguments, *options)
         assert outcome.code == 0, outcome.stderr
     weights = [checkpoints.load(tmp_path / name / "last.pt")["model"] for name in two_channels]
@@ -302,6 +308,20 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(
     assert tables[0] == tables[1]
 
 
+def test_a_run_continues_in_another_folder_on_its_own_split(
+    call, config: Path, resize_run: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(2)
+    options = ("--train.epochs", "5", "--seed", "7", "--output_dir", tmp_path / "new")
+    last = resize_run / "last.pt"
+    outcome = call("train", "--config", config, "--resume", last, *options)
+    assert outcome.code == 0, outcome.stderr
+    assert torch.get_num_threads() == 1  # as before: sums depend on it
+    assert read_json(tmp_path / "new" / "split.json") == read_json(resize_run / "split.json")
+    assert [row["epoch"] for row in read_csv(tmp_path / "new" / "metrics.csv")] == ["5"]
+    assert checkpoints.load(last)["epoch"] == 4
+
+
 def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> None:
     options = ("--data.cache_dir", tmp_path / "cache", "--train.epochs", "1")
     folders = [tmp_path / "a", tmp_path / "b"]
@@ -318,7 +338,7 @@ def random_checkpoint(path: Path, num_classes: int) -> Path:
     """Write a checkpoint of a network that has learned nothing."""
     config = Config(
         model=ModelConfig(embed_dim=8, depths=[1, 1], num_heads=[1, 1], skips=1),
-        data=DataConfig(intensity="window", window=(-1000, 1000)),
+        data=DataConfig(intensity="window", window=(-1000, 1000), image_size=(64, 64)),
     )
     description = model_arguments(config.model, 1, num_classes)
     content = {
@@ -352,7 +372,8 @@ def test_memory_does_not_grow_with_the_classes(command, tmp_path: Path) -> None:
         checkpoint = random_checkpoint(tmp_path / f"{num_classes}.pt", num_classes)
         output = tmp_path / f"out{num_classes}"
         arguments = ("--checkpoint", checkpoint, "--input", source, "--output", output)
-        done = command("-c", PEAK_MEMORY, "infer.py", *arguments)
+        done = command("-c", PEAK_MEMORY, "infer.py", *arguments, "--batch_size", "2")
         peaks_mb.append(int(done.stdout) / 1024)
     assert voxels(tmp_path / "out14" / "noise.nii").max() > 1
-    assert peaks_mb[1] - peaks_mb[0] < 60
+
+    assert peaks_mb[1] - peaks_mb[0] < 40

@@ -71,7 +71,7 @@ def test_every_field_is_a_flag():
         ({"model": {"skipz": 2}}, "found `model.skipz`. Correct it. Did you mean `model.skips`?"),
         ({"learning_rate": 1}, "Did you mean `train.learning_rate`?"),
         ({"zzz": 1}, "found `zzz`"),
-        ({"train": {"epochs": "many"}}, "train.epochs: expected a value of the right type"),
+        ({"train": {"epochs": "many"}}, "train.epochs: expected a value of type int, found many"),
         ({"data": {"fit": "squeeze"}}, "'resize', 'crop'"),
         ({"train": {"epochs": -3}}, "train.epochs: expected at least 1, found -3"),
         ({"data": {"window": [5, -5]}}, "data.window"),

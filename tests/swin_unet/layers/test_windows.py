@@ -95,3 +95,13 @@ def test_relative_positions_by_coordinates():
         for j, (other_y, other_x) in enumerate(tokens):
             row, column = y - other_y + table[0] - 1, x - other_x + table[1] - 1
             assert index[i, j] == row * (2 * table[1] - 1) + column
+
+
+def test_what_inference_has_cached_serves_training_too():
+    attention_mask.cache_clear()
+    relative_position_index.cache_clear()
+    with torch.inference_mode():
+        mask = attention_mask((5, 5), (4, 4), (2, 2), CPU)
+        index = relative_position_index((4, 4), (4, 4), CPU)
+    assert not mask.is_inference()
+    assert not index.is_inference()
