@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     resume_path = _resume_path(folder, arguments.resume)
 
     from datasets import build_dataset
-    from swin_unet.files import make_folder
+    from swin_unet.files import make_folder, remove_leftovers
     from swin_unet.provenance import Provenance
 
     dataset = build_dataset(config.data)
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
     provenance = Provenance(config=to_plain(config))
     # Whatever can be refused is refused here, before anything is written to the run folder.
     trainer, notes = _prepare(config, dataset, split, resume_path)
+    remove_leftovers(folder)
     _start_run_folder(folder, config, split)
     provenance.write(folder / "run.json", finished=False)
     progress = _train(trainer, notes)

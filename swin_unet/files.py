@@ -55,6 +55,12 @@ def writable(path: str | Path) -> Iterator[None]:
         ) from error
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while writing left in a folder."""
+    for path in folder.glob("." + "[0-9a-f]" * 16 + "*"):
+        path.unlink(missing_ok=True)
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents, and check that files can be written there.
 

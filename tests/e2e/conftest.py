@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ import torch
 import yaml
 
 from datasets.phantom import write_phantoms
+from swin_unet import checkpoint as checkpoints
 from swin_unet.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +60,8 @@ CROP = {
     "--data.context_slices": "3",
 }
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Arguments = list[str | Path]
+ERROR_LINE = re.compile(r"error: (?P<subject>.+?): expected (.+), found (.+?)\. ([A-Z].*)")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,17 @@ class Outcome:
     code: int
     stdout: str
     stderr: str
+
+    def assert_refused(self, subject: str, *words: str) -> None:
+        """Check exit code and message: one line that names the subject and holds the words."""
+        assert self.code == 2
+        assert "Traceback" not in self.stderr
+        (line,) = (line for line in self.stderr.splitlines() if "error" in line)
+        match = ERROR_LINE.fullmatch(line)
+        assert match, line
+        assert subject in match["subject"], line
+        for word in words:
+            assert word in line
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +185,94 @@ def run_folder(request: pytest.FixtureRequest) -> Path:
     """The folder of a run, of either fit."""
     folder: Path = request.getfixturevalue(f"{request.param}_run")
     return folder
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder of its own for one fault, with copies of what the fault may damage.
+
+    Attributes:
+        folder: Holds all of it.
+        config: A good configuration file.
+        runs: Run folders by fit, not to be changed.
+    """
+
+    folder: Path
+    config: Path
+    runs: dict[str, Path]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    def image(self, number: int = 1) -> Path:
+        return self.data / "imagesTr" / f"phantom_00{number}.nii.gz"
+
+    def label(self, number: int = 1) -> Path:
+        return self.data / "labelsTr" / f"phantom_00{number}.nii.gz"
+
+    def infer(self, *more: str | Path, **changes: Path) -> Arguments:
+        """Segment the first image, unless changed."""
+        options = {
+            "checkpoint": self.runs["resize"] / "best.pt",
+            "input": self.image(),
+            "output": self.output,
+            **changes,
+        }
+        return [*(item for key in options for item in (f"--{key}", options[key])), *more]
+
+    def train(self, *more: str | Path, **changes: Path) -> Arguments:
+        """Train on the cases 1 and 2, validate by case 3."""
+        split = {"train": ["phantom_001", "phantom_002"], "val": ["phantom_003"], "test": []}
+        (self.folder / "split.json").write_text(json.dumps(split))
+        options = {
+            "config": self.config,
+            "data.root": self.data,
+            "data.split_file": self.folder / "split.json",
+            "data.cache_dir": self.folder / "cache",
+            "output_dir": self.output,
+            **changes,
+        }
+        return [*(item for key in options for item in (f"--{key}", options[key])), *more]
+
+    def resume(self, *more: str | Path) -> Arguments:
+        """Continue a copy of the run, unless it is done."""
+        shutil.copytree(self.runs["resize"], self.output)
+        return [*self.train(), "--resume", "auto", *more]
+
+    def checkpoint(self, **changes: Any) -> Path:
+        """Copy a good checkpoint with changes to its content."""
+        content = checkpoints.load(self.runs["resize"] / "best.pt")
+        path = self.folder / "changed.pt"
+        torch.save({**content, **changes}, path)
+        return path
+
+    @staticmethod
+    def truncate(path: Path) -> None:
+        """Cut off the second half of a file."""
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    @staticmethod
+    def shift(path: Path) -> None:
+        """Move a volume by 5 mm."""
+        image = nib.load(path)
+        affine = image.affine + np.array([[0, 0, 0, 5.0]] + [[0] * 4] * 3)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+    def files(self) -> dict[Path, bytes]:
+        """Return all files but those of the cache, which may be filled before a fault is met."""
+        return {
+            path: path.read_bytes()
+            for path in self.folder.rglob("*")
+            if path.is_file() and self.folder / "cache" not in path.parents
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path, data: Path, config: Path, resize_run: Path, crop_run: Path) -> Workplace:
+    shutil.copytree(data, tmp_path / "data")
+    return Workplace(tmp_path, config, {"resize": resize_run, "crop": crop_run})

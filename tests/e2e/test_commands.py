@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ import torch
 import yaml
 
 from swin_unet import checkpoint as checkpoints
-from swin_unet.config import Config, DataConfig, ModelConfig, to_plain
-from swin_unet.imaging import Preprocessing
-from swin_unet.models import build_model, model_arguments
+from swin_unet.config import Config, to_plain
 
 CLASSES = ["body", "organs"]
 
@@ -223,61 +220,6 @@ def test_a_bad_case_does_not_stop_the_others(
     assert failed["case"] == "phantom_002"
 
 
-@pytest.fixture(scope="module")
-def two_channels(data: Path, tmp_path_factory) -> dict[str, Path]:
-    """The phantoms with a second channel: as 4D files of MSD, and as one file per channel."""
-    roots = {name: tmp_path_factory.mktemp(name) for name in ("msd", "nnunet")}
-    for root in roots.values():
-        (root / "imagesTr").mkdir()
-        shutil.copytree(data / "labelsTr", root / "labelsTr")
-    for path in sorted((data / "imagesTr").iterdir()):
-        image = nib.load(path)
-        channels = [voxels(path), np.flip(voxels(path), axis=0)]
-        stacked = np.stack(channels, axis=-1)
-        nib.save(nib.Nifti1Image(stacked, image.affine), roots["msd"] / "imagesTr" / path.name)
-        for number, channel in enumerate(channels):
-            name = path.name.replace(".nii", f"_000{number}.nii")
-            nib.save(nib.Nifti1Image(channel, image.affine), roots["nnunet"] / "imagesTr" / name)
-    description = read_json(data / "dataset.json")
-    description["modality"] = {"0": "CT", "1": "mirrored"}
-    (roots["msd"] / "dataset.json").write_text(json.dumps(description))
-    labels = {"background": 0, "body": 1, "organs": 2}
-    description = {"channel_names": description["modality"], "labels": labels, "numTraining": 5}
-    description["file_ending"] = ".nii.gz"
-    (roots["nnunet"] / "dataset.json").write_text(json.dumps(description))
-    return roots
-
-
-def test_two_channels_in_one_file_or_in_two(
-    call, config: Path, two_channels: dict[str, Path], tmp_path: Path
-) -> None:
-    """Both layouts hold the same voxels: the same network comes out, and the same label maps."""
-    for name, root in two_channels.items():
-        options = ("--data.root", root, "--output_dir", tmp_path / name, "--train.epochs", "2")
-        outcome = call("train", "--config", config, *options)
-        assert outcome.code == 0, outcome.stderr
-        arguments = ("--checkpoint", tmp_path / name / "best.pt", "--input", root / "imagesTr")
-        options = (
-            "--labels",
-            root / "labelsTr",
-            "--part",
-            "val",
-            "--output",
-            tmp_path / f"{name}-out",
-        )
-        outcome = call("infer", *arguments, *options)
-        assert outcome.code == 0, outcome.stderr
-    weights = [checkpoints.load(tmp_path / name / "last.pt")["model"] for name in two_channels]
-    assert weights[0]["encoder.patch_embed.proj.weight"].shape[1] == 2
-    assert_equal(*weights)
-    a, b = tmp_path / "msd-out", tmp_path / "nnunet-out"
-    assert read_json(a / "metrics.json") == read_json(b / "metrics.json")
-    paths = sorted(a.glob("*.nii.gz"))
-    assert len(paths) == 2
-    for path in paths:
-        np.testing.assert_array_equal(voxels(path), voxels(b / path.name))
-
-
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -332,48 +274,3 @@ def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> Non
         assert process.returncode == 0, stderr
     assert_equal(*(checkpoints.load(folder / "last.pt")["model"] for folder in folders))
     assert len(list((tmp_path / "cache").iterdir())) == 2  # an entry per training case
-
-
-def random_checkpoint(path: Path, num_classes: int) -> Path:
-    """Write a checkpoint of a network that has learned nothing."""
-    config = Config(
-        model=ModelConfig(embed_dim=8, depths=[1, 1], num_heads=[1, 1], skips=1),
-        data=DataConfig(intensity="window", window=(-1000, 1000), image_size=(64, 64)),
-    )
-    description = model_arguments(config.model, 1, num_classes)
-    content = {
-        "model_description": description,
-        "model": build_model(description).state_dict(),
-        "preprocessing": Preprocessing.from_config(config.data).to_dict(),
-        "classes": [f"organ {number}" for number in range(1, num_classes)],
-        "config": to_plain(config),
-    }
-    checkpoints.save(path, content)
-    return path
-
-
-# Started from this large process, a child would count its memory as its own; this one is small.
-PEAK_MEMORY = """
-import resource, subprocess, sys
-subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is the system's")
-def test_memory_does_not_grow_with_the_classes(command, tmp_path: Path) -> None:
-    """14 classes of this volume as float32 logits would take 220 MB, 2 classes 31 MB."""
-    source = tmp_path / "images" / "noise.nii"
-    source.parent.mkdir()
-    noise = np.random.default_rng(0).integers(-1000, 1000, (256, 256, 60), dtype=np.int16)
-    nib.save(nib.Nifti1Image(noise, np.eye(4)), source)
-    peaks_mb = []
-    for num_classes in (2, 14):
-        checkpoint = random_checkpoint(tmp_path / f"{num_classes}.pt", num_classes)
-        output = tmp_path / f"out{num_classes}"
-        arguments = ("--checkpoint", checkpoint, "--input", source, "--output", output)
-        done = command("-c", PEAK_MEMORY, "infer.py", *arguments, "--batch_size", "2")
-        peaks_mb.append(int(done.stdout) / 1024)
-    assert voxels(tmp_path / "out14" / "noise.nii").max() > 1
-
-    assert peaks_mb[1] - peaks_mb[0] < 40

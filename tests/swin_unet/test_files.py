@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from swin_unet.config import UserError
-from swin_unet.files import atomic_path, make_folder
+from swin_unet.files import atomic_path, make_folder, remove_leftovers
 
 
 def test_atomic_path_replaces_and_makes_folders(tmp_path: Path) -> None:
@@ -40,3 +40,16 @@ def test_a_folder_where_a_file_is_cannot_be_made(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "folder")
     assert make_folder(tmp_path / "new" / "folder").is_dir()
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [tmp_path / ".hidden", tmp_path / "last.pt", tmp_path / ".0123abc.pt"]
+    for path in kept:
+        path.touch()
+    with atomic_path(tmp_path / "last.pt") as temporary:
+        half_written = temporary.with_name(temporary.name)
+        half_written.write_text("half")
+        remove_leftovers(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted(kept)
+        half_written.write_text("whole")
+    assert (tmp_path / "last.pt").read_text() == "whole"
