@@ -37,7 +37,7 @@ clean: ## remove the demo and all caches; keeps .venv and runs/
 	find swin_unet datasets tests -name __pycache__ -prune -exec rm -rf {} +
 
 demo/data/dataset.json: datasets/phantom.py datasets/abdomen.py | $(INSTALLED)
-	$(BIN)/python -m datasets.phantom demo/data --cases 20
+	$(BIN)/python -m datasets.phantom demo/data --cases 30
 
 $(INSTALLED): requirements.lock
 	@command -v $(PYTHON) > /dev/null || { \

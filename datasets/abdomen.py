@@ -101,7 +101,7 @@ class _Painter:
 
     def __init__(self, points: np.ndarray, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._phase = rng.dirichlet((0.3, 0.5, 0.9))
+        self._phase = rng.dirichlet((0.2, 0.5, 1.2))
         self._muscle_hu = self._enhanced((52, 58, 64))
         under_skin = 1 - rng.uniform(0.06, 0.17)  # a share of the body's radius
         cavity = under_skin - rng.uniform(0.07, 0.10)

@@ -113,7 +113,7 @@ def _acquire(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     texture = gaussian_filter(rng.standard_normal(hu.shape, np.float32), 2)
     noise = gaussian_filter(rng.standard_normal(hu.shape, np.float32), (0.5, 0.5, 0))
     blurred += np.float32(6 / texture.std()) * texture * (hu > -500)
-    blurred += np.float32(rng.uniform(10, 20) / noise.std()) * noise
+    blurred += np.float32(rng.uniform(8, 16) / noise.std()) * noise
     return np.clip(np.rint(blurred), -1024, 3071).astype(np.int16)
 
 
