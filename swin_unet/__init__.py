@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from swin_unet.inference import Segmenter
+    from swin_unet.layers.swin_t import SwinT
+    from swin_unet.models.resnet import SwinResNet
     from swin_unet.models.unet import SwinUNet
 
 __version__ = "0.1.0"
-__all__ = ["Segmenter", "SwinUNet", "__version__"]
+__all__ = ["Segmenter", "SwinResNet", "SwinT", "SwinUNet", "__version__"]
 
-_HOMES = {"SwinUNet": "swin_unet.models.unet", "Segmenter": "swin_unet.inference"}
+_HOMES = {
+    "Segmenter": "swin_unet.inference",
+    "SwinResNet": "swin_unet.models.resnet",
+    "SwinT": "swin_unet.layers.swin_t",
+    "SwinUNet": "swin_unet.models.unet",
+}
 
 
 def __getattr__(name: str) -> Any:

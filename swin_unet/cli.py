@@ -204,7 +204,7 @@ def _as_user_error(error: Exception, path: Path | None) -> UserError:
     text = " ".join(str(error).split()).rstrip(".")
     origin = f"in {path} or on the command line" if path else "on the command line"
     match = _TYPE_ERROR.search(text)
-    if match is None:
+    if match is None or match[1] not in config_keys():  # a command's own flags are no fields
         return UserError(
             "command line", expected="options as --help lists them", found=text, fix="Correct it."
         )

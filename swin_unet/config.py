@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,14 +25,19 @@ class UserError(Exception):
 class ModelConfig:
     """The network; every field but `name` and `pretrained` is an argument of `SwinUNet`.
 
+    The baselines take fewer, see `MODEL_OPTIONS`.
+
     Attributes:
-        name: Which network.
+        name: Which network: ours, or one of MONAI's to compare with.
         size: Width, heads and depths by name; `embed_dim`, `depths`, `num_heads` override it.
+        version: Of the Swin blocks: 1 (paper), or 2, which transfers better between sizes.
         patch_size: Pixels per token side at the first stage.
         embed_dim: Channels of the first stage; None: what the size says.
         depths: Blocks per stage, the last is the bottleneck; None: what the size says.
         num_heads: Attention heads per stage; None: what the size says.
         window_size: Tokens per window side, one number or one per stage.
+        pretrained_window_sizes: Version 2: the windows that the pretrained weights were trained
+            with, one per stage; None: `window_size`.
         skips: How many skip connections, finest first, or the list of their scales.
         skip_source: Skips leave the encoder before (original code) or after (paper) its blocks.
         upsampling: Patch expanding (paper), bilinear or transposed convolution.
@@ -41,19 +46,35 @@ class ModelConfig:
         pretrained: Weights to start from, see swin_unet.models.weights.
     """
 
-    name: Literal["swin_unet"] = "swin_unet"
+    name: Literal["swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"] = (
+        "swin_unet"
+    )
     size: Literal["tiny", "small", "base", "large"] = "tiny"
+    version: Literal[1, 2] = 1
     patch_size: int = 4
     embed_dim: int | None = None
     depths: list[int] | None = None
     num_heads: list[int] | None = None
     window_size: int | list[int] = 7
+    pretrained_window_sizes: list[int] | None = None
     skips: int | list[int] = 3
     skip_source: Literal["pre_block", "post_block"] = "pre_block"
     upsampling: Literal["expand", "bilinear", "transpose"] = "expand"
     drop_path_rate: float = 0.2
     checkpointing: bool = False
     pretrained: Path | None = None
+
+
+# What each network takes of ModelConfig, beside its name; the rest is refused when given.
+MODEL_OPTIONS: dict[str, frozenset[str]] = {
+    "swin_unet": frozenset(item.name for item in fields(ModelConfig)) - {"name"},
+    "basic_unet": frozenset({"embed_dim"}),
+    "attention_unet": frozenset({"embed_dim"}),
+    "swin_unetr": frozenset({
+        "embed_dim", "depths", "num_heads", "window_size", "drop_path_rate", "checkpointing",
+    }),
+    "dyn_unet": frozenset({"embed_dim"}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,8 +265,26 @@ def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
     data, train = config.data, config.train
     windowed = data.intensity == "window"
     return [
+        *_model_rules(config.model),
         ("data.window", data.window, windowed, "data.intensity is window"),
         ("data.percentiles", data.percentiles, not windowed, "data.intensity is not window"),
         ("data.spacing_mm", data.spacing_mm, data.fit == "crop", "data.fit is crop"),
         ("train.momentum", train.momentum, train.optimizer == "sgd", "train.optimizer is sgd"),
     ]
+
+
+def _model_rules(model: ModelConfig) -> list[tuple[str, Any, bool, str]]:
+    """List the model's options, each of which applies to some networks only.
+
+    Configurations are written complete, so an option that equals its default is not one given.
+    """
+    rules = []
+    for item in fields(ModelConfig):
+        if item.name == "name":
+            continue
+        value = getattr(model, item.name)
+        takers = [name for name, options in MODEL_OPTIONS.items() if item.name in options]
+        given = None if value == item.default else value
+        condition = f"model.name is {' or '.join(takers)}"
+        rules.append((f"model.{item.name}", given, model.name in takers, condition))
+    return rules

@@ -1,12 +1,16 @@
-"""Multi-head self-attention inside windows."""
+"""Multi-head self-attention inside windows, of Swin V1 and V2."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_unet.layers.windows import relative_position_index
+from swin_unet.layers.windows import relative_position_coordinates, relative_position_index
+
+MAX_LOGIT_SCALE = math.log(100)
 
 
 class WindowAttention(nn.Module):
@@ -25,9 +29,16 @@ class WindowAttention(nn.Module):
         self.window_size = window_size
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
-        num_positions = (2 * window_size[0] - 1) * (2 * window_size[1] - 1)
-        self.relative_position_bias_table = nn.Parameter(torch.empty(num_positions, num_heads))
+        self._init_positions()
+        self._init_projections(dim)
+
+    def _init_positions(self) -> None:
+        height, width = self.window_size
+        num_positions = (2 * height - 1) * (2 * width - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(num_positions, self.num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def _init_projections(self, dim: int) -> None:
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -43,20 +54,90 @@ class WindowAttention(nn.Module):
             Tokens of the same shape.
         """
         N, area, C = windows.shape
-        qkv = self.qkv(windows).view(N, area, 3, self.num_heads, -1)
+        qkv = self.project(windows).view(N, area, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, num_heads, area, C / num_heads)
-        attention = (q * self.scale) @ k.transpose(-2, -1)
-        attention = _add_bias_and_mask(attention, self.position_bias(window_size), mask)
+        attention = _add_bias_and_mask(self.similarity(q, k), self.position_bias(window_size), mask)
         x = attention.softmax(dim=-1).to(v.dtype) @ v
         return self.proj(x.transpose(1, 2).reshape(N, area, C))
 
+    def project(self, windows: Tensor) -> Tensor:
+        """Map tokens (N, area, C) to queries, keys and values (N, area, 3C)."""
+        return self.qkv(windows)
+
+    def similarity(self, q: Tensor, k: Tensor) -> Tensor:
+        """Compare queries and keys (N, num_heads, area, D) to logits (N, num_heads, area, area)."""
+        return (q * self.scale) @ k.transpose(-2, -1)
+
+    def bias_table(self) -> Tensor:
+        """Return the bias of every relative position in the window, (positions, num_heads)."""
+        return self.relative_position_bias_table
+
     def position_bias(self, window_size: tuple[int, int]) -> Tensor:
         """Return the bias (num_heads, window_area, window_area) of a window of this size."""
-        table = self.relative_position_bias_table
+        table = self.bias_table()
         index = relative_position_index(window_size, self.window_size, table.device)
         area = window_size[0] * window_size[1]
         # F.embedding and not table[index]: its backward is deterministic, and fast at that.
         return F.embedding(index, table).view(area, area, -1).permute(2, 0, 1)
+
+
+class WindowAttentionV2(WindowAttention):
+    """Scaled cosine attention with a bias computed from the relative position (Swin V2).
+
+    Source: Liu et al., Swin Transformer V2, CVPR 2022, in the form of the published weights.
+
+    Args:
+        dim: Channels, a multiple of `num_heads`.
+        window_size: Height and width of the largest window, in tokens.
+        num_heads: Attention heads.
+        pretrained_window_size: Side of the window that the weights were trained with; coordinates
+            are normalised by it. 0: `window_size` itself.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        window_size: tuple[int, int],
+        num_heads: int,
+        pretrained_window_size: int = 0,
+    ) -> None:
+        self.pretrained_window_size = pretrained_window_size
+        super().__init__(dim, window_size, num_heads)
+        self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+
+    def _init_positions(self) -> None:
+        self.cpb_mlp = nn.Sequential(
+            nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, self.num_heads, bias=False)
+        )
+
+    def _init_projections(self, dim: int) -> None:
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim))
+        self.v_bias = nn.Parameter(torch.zeros(dim))
+        self.proj = nn.Linear(dim, dim)
+
+    def project(self, windows: Tensor) -> Tensor:
+        """Map tokens (N, area, C) to queries, keys and values (N, area, 3C); keys have no bias."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        return F.linear(windows, self.qkv.weight, bias)
+
+    def similarity(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return the cosine of queries and keys times a learned scale of at most 100.
+
+        In float32 also under autocast: at that scale a half-precision cosine is off by a logit.
+        """
+        scale = self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+        with torch.autocast(q.device.type, enabled=False):
+            q, k = F.normalize(q.float(), dim=-1), F.normalize(k.float(), dim=-1)
+            return (q @ k.transpose(-2, -1)) * scale
+
+    def bias_table(self) -> Tensor:
+        """Compute the bias of every relative position, (positions, num_heads), in (0, 16)."""
+        device = self.logit_scale.device
+        normalizer = self.pretrained_window_size
+        normalizers = (normalizer, normalizer) if normalizer else self.window_size
+        coordinates = relative_position_coordinates(self.window_size, normalizers, device)
+        return 16 * torch.sigmoid(self.cpb_mlp(coordinates).float())
 
 
 def _add_bias_and_mask(attention: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,11 +1,11 @@
-"""The Swin block: attention in plain or shifted windows, then a two-layer perceptron."""
+"""The Swin block, V1 and V2: attention in plain or shifted windows, then a perceptron."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from swin_unet.layers.attention import WindowAttention
+from swin_unet.layers.attention import WindowAttention, WindowAttentionV2
 from swin_unet.layers.windows import (
     attention_mask,
     fit_window,
@@ -102,3 +102,47 @@ class SwinBlock(nn.Module):
         if any(shift):
             x = x.roll(shift, dims=(1, 2))
         return x[:, :H, :W]
+
+
+class PostNormBlock(SwinBlock):
+    """Swin V1 block that norms what a branch gives instead of what it takes (res-post-norm).
+
+    The arguments are those of `SwinBlock`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, H, W, C) of any size to features of the same shape."""
+        x = x + self.drop_path(self.norm1(self.attend(x)))
+        return x + self.drop_path(self.norm2(self.mlp(x)))
+
+
+class SwinBlockV2(PostNormBlock):
+    """Cosine attention, norm, residual; perceptron, norm, residual (Swin V2).
+
+    The norms start at zero, so that a new block is the identity. The arguments are those of
+    `SwinBlock` and `pretrained_window_size`, see `WindowAttentionV2`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window_size: tuple[int, int],
+        shift_size: tuple[int, int] = (0, 0),
+        mlp_ratio: float = 4.0,
+        drop_path_rate: float = 0.0,
+        pretrained_window_size: int = 0,
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads,
+            window_size=window_size,
+            shift_size=shift_size,
+            mlp_ratio=mlp_ratio,
+            drop_path_rate=drop_path_rate,
+        )
+        self.attn = WindowAttentionV2(dim, window_size, num_heads, pretrained_window_size)
+        for norm in (self.norm1, self.norm2):
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_unet.layers.windows import pad_to_multiple
+
 Upsampling = Literal["expand", "bilinear", "transpose"]
 
 
@@ -22,26 +24,62 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
         super().__init__()
+        self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (B, in_channels, H, W), multiples of the patch, to (B, H/p, W/p, dim)."""
+        """Map images (B, in_channels, H, W) to (B, ceil(H / p), ceil(W / p), dim).
+
+        Zeros at the bottom and right complete the last patches.
+        """
+        bottom, right = (-image.shape[2]) % self.patch_size, (-image.shape[3]) % self.patch_size
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom))
         return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
 
 class PatchMerging(nn.Module):
-    """Halve the resolution and double the channels: join 2 x 2 tokens, norm, linear."""
+    """Halve the resolution and change the channels: join 2 x 2 tokens, norm, linear (Swin V1).
+
+    Args:
+        dim: Channels in.
+        out_dim: Channels out; None: twice as many.
+    """
+
+    def __init__(self, dim: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim, eps=1e-5)
+        self.reduction = nn.Linear(4 * dim, out_dim or 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, H, W, dim) to (B, ceil(H / 2), ceil(W / 2), out_dim), zero-padded."""
+        return self.reduction(self.norm(join_corners(x)))
+
+
+class PatchMergingV2(nn.Module):
+    """Halve the resolution and double the channels: join 2 x 2 tokens, linear, norm (Swin V2)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * dim, eps=1e-5)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(2 * dim, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features (B, H, W, C), H and W even, to (B, H/2, W/2, 2C)."""
-        corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
+        """Map features (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C), odd sizes padded."""
+        return self.norm(self.reduction(join_corners(x)))
+
+
+def join_corners(x: Tensor) -> Tensor:
+    """Join every 2 x 2 tokens of (B, H, W, C), padded to even sizes, to one of 4C channels.
+
+    Returns:
+        (B, ceil(H / 2), ceil(W / 2), 4C), the corners in the order upper left, lower left, upper
+        right, lower right, as published weights expect them.
+    """
+    x = pad_to_multiple(x, (2, 2))
+    corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+    return torch.cat(corners, dim=-1)
 
 
 class PatchExpand(nn.Module):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from swin_unet.layers.blocks import SwinBlock
+from swin_unet.layers.blocks import SwinBlock, SwinBlockV2
+
+Version = Literal[1, 2]
 
 
 class SwinStage(nn.Module):
@@ -18,6 +21,8 @@ class SwinStage(nn.Module):
         num_heads: Attention heads.
         window_size: Tokens per window side.
         drop_path_rates: Stochastic depth of each block; their number is the depth.
+        version: Of the Swin block.
+        pretrained_window_size: Version 2: the window the weights were trained with; 0: this one.
         checkpointing: Recompute the blocks in the backward pass instead of storing them.
     """
 
@@ -28,22 +33,26 @@ class SwinStage(nn.Module):
         *,
         window_size: int,
         drop_path_rates: Sequence[float],
+        version: Version = 1,
+        pretrained_window_size: int = 0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        window = (window_size, window_size)
-        half = (window_size // 2, window_size // 2)
-        self.blocks = nn.ModuleList(
-            SwinBlock(
-                dim,
-                num_heads,
-                window_size=window,
-                shift_size=half if position % 2 else (0, 0),
-                drop_path_rate=rate,
+        self.blocks = nn.ModuleList()
+        for position, rate in enumerate(drop_path_rates):
+            shift = window_size // 2 if position % 2 else 0
+            self.blocks.append(
+                build_block(
+                    dim,
+                    num_heads,
+                    version=version,
+                    window_size=window_size,
+                    shift_size=shift,
+                    drop_path_rate=rate,
+                    pretrained_window_size=pretrained_window_size,
+                )
             )
-            for position, rate in enumerate(drop_path_rates)
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (B, H, W, C) of any size to features of the same shape."""
@@ -53,3 +62,29 @@ class SwinStage(nn.Module):
             else:
                 x = block(x)
         return x
+
+
+def build_block(
+    dim: int,
+    num_heads: int,
+    *,
+    version: Version,
+    window_size: int,
+    shift_size: int,
+    drop_path_rate: float,
+    pretrained_window_size: int,
+) -> SwinBlock:
+    """Build a block of either version with a square window, sizes in tokens."""
+    window, shift = (window_size, window_size), (shift_size, shift_size)
+    if version == 1:
+        return SwinBlock(
+            dim, num_heads, window_size=window, shift_size=shift, drop_path_rate=drop_path_rate
+        )
+    return SwinBlockV2(
+        dim,
+        num_heads,
+        window_size=window,
+        shift_size=shift,
+        drop_path_rate=drop_path_rate,
+        pretrained_window_size=pretrained_window_size,
+    )

@@ -142,3 +142,28 @@ def relative_position_index(
     dy = y[:, None] - y[None, :] + table_size[0] - 1
     dx = x[:, None] - x[None, :] + table_size[1] - 1
     return (dy * (2 * table_size[1] - 1) + dx).flatten().to(device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what was cached in inference must serve training as well
+def relative_position_coordinates(
+    window_size: tuple[int, int], normalizers: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Return the log-spaced coordinates of Swin V2, the input of its position network.
+
+    Args:
+        window_size: Height and width of the window, in tokens.
+        normalizers: Height and width of the window that the weights were trained with.
+        device: Where the coordinates live.
+
+    Returns:
+        (row, column) differences ((2 Mh - 1) (2 Mw - 1), 2): divided by the trained window's
+        largest, times 8, then sign(x) log2(|x| + 1) / 3, which is 1.06 at the edge of that window.
+    """
+    axes = [
+        torch.arange(1 - size, size, dtype=torch.float32) * (8 / max(normalizer - 1, 1))
+        for size, normalizer in zip(window_size, normalizers, strict=True)
+    ]
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    coordinates = torch.stack([rows.flatten(), columns.flatten()], dim=-1)
+    return (coordinates.sign() * (coordinates.abs() + 1).log2() / 3).to(device)

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from swin_unet.config import ModelConfig, UserError
+from swin_unet.config import MODEL_OPTIONS, ModelConfig, UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
-NOT_ARGUMENTS = {"name", "pretrained"}
+# Where each network is; imported when it is built, as torch and MONAI take seconds to import.
+MODELS: dict[str, tuple[str, str]] = {
+    "swin_unet": ("swin_unet.models.unet", "SwinUNet"),
+    "basic_unet": ("swin_unet.models.baselines", "basic_unet"),
+    "attention_unet": ("swin_unet.models.baselines", "attention_unet"),
+    "swin_unetr": ("swin_unet.models.baselines", "swin_unetr"),
+    "dyn_unet": ("swin_unet.models.baselines", "dyn_unet"),
+}
+# Parameters that Swin's recipes spare from weight decay, beside all vectors.
+_UNDECAYED = ("relative_position_bias_table", "absolute_pos_embed", "logit_scale", "cpb_mlp.")
 
 
 def model_arguments(config: ModelConfig, in_channels: int, num_classes: int) -> dict[str, Any]:
     """Return what rebuilds the network: `name` and its constructor's arguments, plain values."""
-    fields = {key: value for key, value in asdict(config).items() if key not in NOT_ARGUMENTS}
+    applicable = MODEL_OPTIONS[config.name] - {"pretrained"}
+    fields = {key: value for key, value in asdict(config).items() if key in applicable}
     arguments = {"in_channels": in_channels, "num_classes": num_classes, **fields}
     return {"name": config.name, "arguments": arguments}
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Tell whether weight decay acts on a parameter: a matrix that is no position or scale."""
+    return parameter.ndim > 1 and not any(part in name for part in _UNDECAYED)
 
 
 def build_model(description: dict[str, Any]) -> nn.Module:
@@ -26,11 +42,10 @@ def build_model(description: dict[str, Any]) -> nn.Module:
     Raises:
         UserError: When the options contradict each other.
     """
-    from swin_unet.models.unet import SwinUNet
-
-    models: dict[str, type[nn.Module]] = {"swin_unet": SwinUNet}
+    module, name = MODELS[description["name"]]
     try:
-        return models[description["name"]](**description["arguments"])
+        model: nn.Module = getattr(import_module(module), name)(**description["arguments"])
+        return model
     except ValueError as error:
         raise UserError(
             "model",

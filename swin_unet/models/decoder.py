@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_unet.layers.resampling import UPSAMPLERS, Upsampling
-from swin_unet.layers.stage import SwinStage
+from swin_unet.layers.stage import SwinStage, Version
 
 
 class DecoderLevel(nn.Module):
@@ -21,6 +21,8 @@ class DecoderLevel(nn.Module):
         has_skip: Whether a skip connection joins here.
         upsampling: How the resolution is doubled.
         drop_path_rates: Stochastic depth of each block.
+        version: Of the Swin blocks.
+        pretrained_window_size: Version 2: the window the weights were trained with; 0: this one.
         checkpointing: Recompute the blocks in the backward pass instead of storing them.
     """
 
@@ -33,6 +35,8 @@ class DecoderLevel(nn.Module):
         has_skip: bool,
         upsampling: Upsampling,
         drop_path_rates: Sequence[float],
+        version: Version,
+        pretrained_window_size: int,
         checkpointing: bool,
     ) -> None:
         super().__init__()
@@ -43,6 +47,8 @@ class DecoderLevel(nn.Module):
             num_heads,
             window_size=window_size,
             drop_path_rates=drop_path_rates,
+            version=version,
+            pretrained_window_size=pretrained_window_size,
             checkpointing=checkpointing,
         )
 
@@ -73,6 +79,9 @@ class SwinDecoder(nn.Module):
         skip_scales: Strides at which a skip connection joins.
         upsampling: How the resolution is raised, at every level and at the end.
         drop_path_rates: Stochastic depth per stage and block, finest first.
+        version: Of the Swin blocks.
+        pretrained_window_sizes: Version 2: the windows that the weights were trained with, per
+            stage, finest first; 0 or None: the windows themselves.
         checkpointing: Recompute the blocks in the backward pass instead of storing them.
     """
 
@@ -86,9 +95,12 @@ class SwinDecoder(nn.Module):
         skip_scales: Collection[int],
         upsampling: Upsampling,
         drop_path_rates: Sequence[Sequence[float]],
+        version: Version = 1,
+        pretrained_window_sizes: Sequence[int] | None = None,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        trained_windows = pretrained_window_sizes or (0,) * len(channels)
         coarse_to_fine = range(len(channels) - 2, -1, -1)
         self.levels = nn.ModuleList(
             DecoderLevel(
@@ -98,6 +110,8 @@ class SwinDecoder(nn.Module):
                 has_skip=strides[stage] in skip_scales,
                 upsampling=upsampling,
                 drop_path_rates=drop_path_rates[stage],
+                version=version,
+                pretrained_window_size=trained_windows[stage],
                 checkpointing=checkpointing,
             )
             for stage in coarse_to_fine

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_unet.layers.resampling import PatchEmbed, PatchMerging
-from swin_unet.layers.stage import SwinStage
+from swin_unet.layers.resampling import PatchEmbed, PatchMerging, PatchMergingV2
+from swin_unet.layers.stage import SwinStage, Version
 
 FeatureSource = Literal["pre_block", "post_block"]
 
@@ -25,6 +27,11 @@ class SwinEncoder(nn.Module):
         patch_size: Pixels per token side at the first stage.
         drop_path_rates: Stochastic depth per stage and block.
         feature_source: Take feature maps before or after the blocks of their stage.
+        version: Of the Swin blocks and merges.
+        pretrained_window_sizes: Version 2: the windows that the weights were trained with, per
+            stage; 0 or None: the windows themselves.
+        position_grid: Height and width in tokens of a learned absolute position embedding, which
+            is interpolated for other sizes; None: no such embedding, as in all published weights.
         checkpointing: Recompute the blocks in the backward pass instead of storing them.
 
     Attributes:
@@ -43,6 +50,9 @@ class SwinEncoder(nn.Module):
         patch_size: int = 4,
         drop_path_rates: Sequence[Sequence[float]],
         feature_source: FeatureSource = "post_block",
+        version: Version = 1,
+        pretrained_window_sizes: Sequence[int] | None = None,
+        position_grid: tuple[int, int] | None = None,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -51,31 +61,56 @@ class SwinEncoder(nn.Module):
         self.strides = [patch_size * 2**stage for stage in range(num_stages)]
         self.feature_source = feature_source
         self.patch_embed = PatchEmbed(in_channels, embed_dim, patch_size)
+        self.position_grid = position_grid
+        if position_grid is not None:
+            num_tokens = position_grid[0] * position_grid[1]
+            self.absolute_pos_embed = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+        trained_windows = pretrained_window_sizes or (0,) * num_stages
         self.stages = nn.ModuleList(
             SwinStage(
                 self.channels[stage],
                 num_heads[stage],
                 window_size=window_sizes[stage],
                 drop_path_rates=drop_path_rates[stage],
+                version=version,
+                pretrained_window_size=trained_windows[stage],
                 checkpointing=checkpointing,
             )
             for stage in range(num_stages)
         )
-        self.merges = nn.ModuleList(PatchMerging(dim) for dim in self.channels[:-1])
+        merging = PatchMerging if version == 1 else PatchMergingV2
+        self.merges = nn.ModuleList(merging(dim) for dim in self.channels[:-1])
         self.norm = nn.LayerNorm(self.channels[-1], eps=1e-5)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Encode an image.
 
         Args:
-            image: Images (B, in_channels, H, W); H and W are multiples of the last stride.
+            image: Images (B, in_channels, H, W); sizes that are no multiples of a stride are
+                padded where they do not fit.
 
         Returns:
-            One feature map (B, H / stride, W / stride, channels) per stage, finest first; the
-            last is always taken after its blocks and the final norm.
+            One feature map (B, ceil(H / stride), ceil(W / stride), channels) per stage, finest
+            first; the last is always taken after its blocks and the final norm.
         """
-        features = []
+        return self.encode_tokens(self.embed(image))
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Map images (B, in_channels, H, W) to tokens (B, H / patch, W / patch, embed_dim)."""
         x = self.patch_embed(image)
+        if self.position_grid is None:
+            return x
+        H, W = x.shape[1:3]
+        grid = self.absolute_pos_embed.view(1, *self.position_grid, -1)
+        if self.position_grid != (H, W):
+            grid = grid.permute(0, 3, 1, 2)
+            grid = F.interpolate(grid, size=(H, W), mode="bicubic").permute(0, 2, 3, 1)
+        return x + grid
+
+    def encode_tokens(self, x: Tensor) -> list[Tensor]:
+        """Run all stages on tokens (B, H, W, embed_dim); the result is that of `forward`."""
+        features = []
         for stage, merge in zip(self.stages, [*self.merges, None], strict=True):
             before = x
             x = stage(x)

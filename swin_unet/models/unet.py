@@ -7,17 +7,17 @@ ECCV Workshops 2022. Same weights give the same logits as the authors' code at 2
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_unet.layers.initialization import init_linears
 from swin_unet.layers.resampling import Upsampling
+from swin_unet.layers.stage import Version
 from swin_unet.models.decoder import SwinDecoder
 from swin_unet.models.encoder import FeatureSource, SwinEncoder
-from swin_unet.models.variants import UNET_VARIANTS
-
-Size = Literal["tiny", "small", "base", "large"]
+from swin_unet.models.stages import check_stages, per_stage, spread_drop_path
+from swin_unet.models.variants import UNET_VARIANTS, Size
 
 
 class SwinUNet(nn.Module):
@@ -27,11 +27,14 @@ class SwinUNet(nn.Module):
         in_channels: Channels of the image.
         num_classes: Channels of the logits, background included.
         size: Width, heads and depths by name; the next three override it.
+        version: Of the Swin blocks, 1 or 2.
         patch_size: Pixels per token side at the first stage.
         embed_dim: Channels of the first stage.
         depths: Blocks per stage, of encoder and decoder alike; the last is the bottleneck.
         num_heads: Attention heads per stage.
         window_size: Tokens per window side, one number or one per stage.
+        pretrained_window_sizes: Version 2: the windows that the weights were trained with, one
+            per stage; None: the windows themselves.
         skips: Number of skip connections, finest first, or the collection of their scales, a
             subset of `patch_size` times 1, 2, 4, ... A skip that is off has no parameters.
         skip_source: Take skips before the encoder's blocks (the authors' code) or after them
@@ -56,11 +59,13 @@ class SwinUNet(nn.Module):
         num_classes: int = 9,
         *,
         size: Size = "tiny",
+        version: Version = 1,
         patch_size: int = 4,
         embed_dim: int | None = None,
         depths: Sequence[int] | None = None,
         num_heads: Sequence[int] | None = None,
         window_size: int | Sequence[int] = 7,
+        pretrained_window_sizes: Sequence[int] | None = None,
         skips: int | Collection[int] = 3,
         skip_source: FeatureSource = "pre_block",
         upsampling: Upsampling = "expand",
@@ -72,9 +77,9 @@ class SwinUNet(nn.Module):
         embed_dim = embed_dim or variant.embed_dim
         depths = tuple(depths or variant.depths)
         num_heads = tuple(num_heads or variant.num_heads)
-        windows = _per_stage(window_size, len(depths))
-        _check_stages(embed_dim, depths, num_heads)
-        drop_path_rates = _drop_path_rates(drop_path_rate, depths)
+        windows = per_stage(window_size, len(depths))
+        check_stages(embed_dim, depths, num_heads, version, pretrained_window_sizes)
+        drop_path_rates = spread_drop_path(drop_path_rate, depths)
         self.encoder = SwinEncoder(
             in_channels,
             embed_dim,
@@ -84,6 +89,8 @@ class SwinUNet(nn.Module):
             patch_size=patch_size,
             drop_path_rates=drop_path_rates,
             feature_source=skip_source,
+            version=version,
+            pretrained_window_sizes=pretrained_window_sizes,
             checkpointing=checkpointing,
         )
         self.decoder = SwinDecoder(
@@ -94,10 +101,12 @@ class SwinUNet(nn.Module):
             skip_scales=skip_scales(skips, self.encoder.strides[:-1]),
             upsampling=upsampling,
             drop_path_rates=drop_path_rates,
+            version=version,
+            pretrained_window_sizes=pretrained_window_sizes,
             checkpointing=checkpointing,
         )
         self.head = nn.Conv2d(embed_dim, num_classes, kernel_size=1, bias=False)
-        self.apply(_init_weights)
+        init_linears(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (B, num_classes, H, W) of images (B, in_channels, H, W), any H, W >= 1.
@@ -134,36 +143,3 @@ def skip_scales(skips: int | Collection[int], strides: Sequence[int]) -> frozens
     if unknown:
         raise ValueError(f"skips {unknown} are not among the scales {list(strides)}")
     return frozenset(skips)
-
-
-def _per_stage(value: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
-    values = (value,) * num_stages if isinstance(value, int) else tuple(value)
-    if len(values) != num_stages or min(values) < 1:
-        raise ValueError(f"window_size must be one positive number or {num_stages}, not {value}")
-    return values
-
-
-def _check_stages(embed_dim: int, depths: Sequence[int], num_heads: Sequence[int]) -> None:
-    if len(depths) != len(num_heads) or len(depths) < 2 or min(depths) < 1:
-        raise ValueError(f"depths {depths} and num_heads {num_heads} need one entry per stage")
-    for stage, heads in enumerate(num_heads):
-        if heads < 1 or (embed_dim * 2**stage) % heads:
-            dim = embed_dim * 2**stage
-            raise ValueError(f"num_heads {heads} does not divide the {dim} channels of its stage")
-
-
-def _drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Spread stochastic depth linearly over the encoder's blocks; the decoder mirrors it."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"drop_path_rate must be in [0, 1), not {rate}")
-    last = max(sum(depths) - 1, 1)
-    rates = iter([rate * block / last for block in range(sum(depths))])
-    return [[next(rates) for _ in range(depth)] for depth in depths]
-
-
-def _init_weights(module: nn.Module) -> None:
-    """Initialise linears as Swin does; norms and convolutions keep PyTorch's defaults."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

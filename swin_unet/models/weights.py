@@ -1,35 +1,30 @@
-"""Weights from files: our own checkpoints and those of the original Swin-Unet."""
+"""Weights from files: ours and everybody else's, into an encoder, a classifier or a SwinUNet.
+
+`python -m swin_unet.models.weights inspect FILE` tells what a file is, `... convert FILE
+OUT.safetensors` writes it with our names.
+"""
 
 from __future__ import annotations
 
-import re
+import argparse
+import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_unet.config import UserError
-
-# The original's names on the left; its buffers are derived values and are dropped.
-_ORIGINAL_BUFFERS = re.compile(r"\.(attn_mask|relative_position_index)$")
-_ORIGINAL_NAMES = (
-    (re.compile(r"^patch_embed\."), lambda m: "encoder.patch_embed."),
-    (re.compile(r"^layers\.(\d+)\.blocks\."), lambda m: f"encoder.stages.{m[1]}.blocks."),
-    (re.compile(r"^layers\.(\d+)\.downsample\."), lambda m: f"encoder.merges.{m[1]}."),
-    (re.compile(r"^norm\."), lambda m: "encoder.norm."),
-    (re.compile(r"^layers_up\.0\."), lambda m: "decoder.levels.0.upsample."),
-    (re.compile(r"^layers_up\.(\d+)\.upsample\."), lambda m: f"decoder.levels.{m[1]}.upsample."),
-    (
-        re.compile(r"^layers_up\.(\d+)\.blocks\."),
-        lambda m: f"decoder.levels.{int(m[1]) - 1}.stage.blocks.",
-    ),
-    (re.compile(r"^concat_back_dim\.(\d+)\."), lambda m: f"decoder.levels.{int(m[1]) - 1}.fuse."),
-    (re.compile(r"^norm_up\."), lambda m: "decoder.norm."),
-    (re.compile(r"^up\."), lambda m: "decoder.final_upsample."),
-    (re.compile(r"^output\."), lambda m: "head."),
+from swin_unet.files import atomic_path
+from swin_unet.models.layouts import Description, describe, translate
+from swin_unet.models.weight_files import bad_file, read_state_dict
+from swin_unet.models.window_transfer import (
+    Method,
+    resize_position_embedding,
+    resize_rel_pos_bias,
 )
 
 
@@ -39,27 +34,34 @@ class LoadReport:
 
     Attributes:
         path: The file.
+        description: What it holds.
         loaded: Names taken as they are.
         resized: Names taken after a change of shape.
+        mirrored: Names of the decoder that took the encoder's tensors of the same stage.
         skipped: Names present on both sides whose shapes do not agree.
-        missing: Names of the model that the file lacks.
+        missing: Names of the model that got nothing.
         unexpected: Names of the file that the model lacks.
         encoder_fraction: Share of the encoder's parameters that was filled, in [0, 1].
     """
 
     path: Path
+    description: Description
     loaded: tuple[str, ...]
     resized: tuple[str, ...]
+    mirrored: tuple[str, ...]
     skipped: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     encoder_fraction: float
 
     def __str__(self) -> str:
-        """Summarise in one line, then name what was not simply loaded."""
+        """Summarise in two lines, then name what was not simply loaded."""
         counts = f"{len(self.loaded)} loaded, {len(self.resized)} resized"
-        lines = [f"{self.path}: {counts}, encoder filled to {self.encoder_fraction:.0%}"]
-        for title in ("resized", "skipped", "missing", "unexpected"):
+        lines = [
+            f"{self.path}: {self.description}",
+            f"  {counts}, encoder filled to {self.encoder_fraction:.0%}",
+        ]
+        for title in ("resized", "mirrored", "skipped", "missing", "unexpected"):
             names = getattr(self, title)
             if names:
                 more = f" ... and {len(names) - 4} more" if len(names) > 4 else ""
@@ -67,75 +69,48 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, path: Path | str, minimum: float = 0.9) -> LoadReport:
+def load_weights(
+    model: nn.Module, path: Path | str, minimum: float = 0.9, method: Method = "bicubic"
+) -> LoadReport:
     """Fill a model from a weights file as far as names and shapes allow.
 
+    Weights of a classifier go into the encoder of a SwinUNet and, as in the original, into the
+    blocks of the decoder's stages of the same width too.
+
     Args:
-        model: A SwinUNet; left as it was when an error is raised.
-        path: Our checkpoint, or the original Swin-Unet's, or safetensors with either's names.
+        model: A SwinUNet, SwinClassifier or SwinEncoder; unchanged when an error is raised.
+        path: A checkpoint of ours, Microsoft's, timm's, torchvision's, Hugging Face's, SimMIM's or
+            the original Swin-Unet's, as .pt, .pth, .bin or .safetensors.
         minimum: Least share of the encoder's parameters that must be filled, in [0, 1].
+        method: How bias tables are interpolated to another window, see `resize_rel_pos_bias`.
 
     Returns:
         What became of every tensor.
 
     Raises:
-        UserError: For an unreadable file, pickled code, or less than `minimum` filled.
+        UserError: For an unreadable file, pickled code, weights of another network (less than
+            `minimum` filled), or V2 weights trained with other windows than the model says.
     """
     path = Path(path)
-    source = to_our_names(read_state_dict(path))
-    target = model.state_dict()
+    tensors = read_state_dict(path)
+    source, layout = translate(tensors)
+    description = describe(source, layout)
+    target = _full_names(model)
+    _check_version(path, description, target)
+    _check_trained_windows(path, tensors, target, model)
+    mirrored = _mirror(source, target)
     taken: dict[str, Tensor] = {}
-    resized, skipped = [], []
-    for name in source.keys() & target.keys():
-        fitted = _fit(name, source[name], target[name].shape)
-        if fitted is None:
-            skipped.append(name)
-            continue
-        taken[name] = fitted
-        if source[name].shape != fitted.shape:
-            resized.append(name)
-    report = LoadReport(
-        path=path,
-        loaded=tuple(sorted(taken.keys() - set(resized))),
-        resized=tuple(sorted(resized)),
-        skipped=tuple(sorted(skipped)),
-        missing=tuple(sorted(target.keys() - source.keys())),
-        unexpected=tuple(sorted(source.keys() - target.keys())),
-        encoder_fraction=_encoder_fraction(taken, target),
-    )
+    for name, value in {**source, **mirrored}.items():
+        fitted = _fit(name, value, target[name].shape, method) if name in target else None
+        if fitted is not None:
+            taken[name] = fitted
+    report = _report(path, description, source, mirrored, taken, target)
     _check_report(report, minimum)
-    model.load_state_dict(taken, strict=False)
+    prefix = "" if _has_encoder(model) else "encoder."
+    model.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in taken.items()}, strict=False
+    )
     return report
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file, refusing pickled code.
-
-    Returns:
-        Tensors by the file's own names, without a common `module.` or `swin_unet.` prefix.
-    """
-    content = _read_file(path)
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise _bad_file(path, "no tensors")
-    for prefix in ("module.", "swin_unet."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
-
-
-def to_our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the original Swin-Unet's tensors to ours and drop its buffers."""
-    if any(name.startswith(("encoder.", "decoder.")) for name in tensors):
-        return tensors
-    return {
-        _rename(name): value
-        for name, value in tensors.items()
-        if not _ORIGINAL_BUFFERS.search(name)
-    }
 
 
 def resize_patch_embedding(weight: Tensor, in_channels: int) -> Tensor:
@@ -148,82 +123,182 @@ def resize_patch_embedding(weight: Tensor, in_channels: int) -> Tensor:
     return summed.expand(-1, in_channels, -1, -1) / in_channels
 
 
-def resize_bias_table(table: Tensor, num_positions: int) -> Tensor:
-    """Interpolate a bias table (L, num_heads) of a square window to another window, bicubic.
+def trained_windows(tensors: dict[str, Tensor]) -> list[int]:
+    """Return per stage the window that V2 weights normalise coordinates by, [] if unknown.
 
-    Args:
-        table: Biases of a window of side M, L = (2M - 1)^2 rows.
-        num_positions: Rows of the new table, the square of an odd number.
-
-    Returns:
-        The table (num_positions, num_heads), in the precision of `table`.
+    Read off the table of coordinates c that Microsoft's checkpoints hold: its edge is
+    log2(8 (M - 1) / (W - 1) + 1) / 3 for a window of M, trained with a window of W.
     """
-    old, new = round(len(table) ** 0.5), round(num_positions**0.5)
-    grid = table.float().t().reshape(1, -1, old, old)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    return grid.reshape(-1, num_positions).t().to(table.dtype)
+    windows: list[int] = []
+    while (name := f"layers.{len(windows)}.blocks.0.attn.relative_coords_table") in tensors:
+        table = tensors[name]
+        reach = (table.shape[1] + 1) // 2 - 1
+        edge = float(table.abs().max())
+        windows.append(round(8 * reach / (2 ** (3 * edge) - 1)) + 1 if edge else 1)
+    return windows
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise _bad_file(path, "no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a broken file
-        found = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            found = "pickled Python code, which is never run"
-        raise _bad_file(path, found) from error
-    if not isinstance(content, dict):
-        raise _bad_file(path, f"a {type(content).__name__}")
-    return content
+def _has_encoder(model: nn.Module) -> bool:
+    return hasattr(model, "encoder")
 
 
-def _bad_file(path: Path, found: str) -> UserError:
-    return UserError(
-        path,
-        expected="a weights file (.pt, .pth or .safetensors) of tensors only",
-        found=found,
-        fix="Check the path, or download or save the file again.",
-    )
+def _full_names(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's tensors by our full names; a bare encoder's get their prefix."""
+    prefix = "" if _has_encoder(model) else "encoder."
+    return {prefix + name: value for name, value in model.state_dict().items()}
 
 
-def _rename(name: str) -> str:
-    for pattern, replacement in _ORIGINAL_NAMES:
-        new_name, count = pattern.subn(replacement, name)
-        if count:
-            return new_name
-    return name
+def _mirror(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the decoder of a SwinUNet the encoder's blocks, if the file has no decoder."""
+    levels = {int(name.split(".")[2]) for name in target if name.startswith("decoder.levels.")}
+    if any(name.startswith("decoder.levels.") for name in source):
+        return {}
+    mirrored = {}
+    for level in levels:
+        stage = f"encoder.stages.{len(levels) - 1 - level}."
+        for name, value in source.items():
+            if name.startswith(stage):
+                mirrored[f"decoder.levels.{level}.stage.{name.removeprefix(stage)}"] = value
+    return mirrored
 
 
-def _fit(name: str, value: Tensor, shape: torch.Size) -> Tensor | None:
+def _fit(name: str, value: Tensor, shape: torch.Size, method: Method) -> Tensor | None:
     """Return the tensor in the wanted shape, or None when there is no sound way."""
     if value.shape == shape:
         return value
-    if name.endswith("patch_embed.proj.weight") and value.shape[2:] == shape[2:]:
-        same_width = value.shape[0] == shape[0]
-        return resize_patch_embedding(value, shape[1]) if same_width else None
+    if value.ndim != len(shape):
+        return None
+    if name.endswith("patch_embed.proj.weight"):
+        same = value.shape[0] == shape[0] and value.shape[2:] == shape[2:]
+        return resize_patch_embedding(value, shape[1]) if same else None
     if name.endswith("relative_position_bias_table") and value.shape[1] == shape[1]:
-        return resize_bias_table(value, shape[0])
+        window = (math.isqrt(shape[0]) + 1) // 2
+        return resize_rel_pos_bias(value, (window, window), method=method)
+    if name.endswith("absolute_pos_embed") and value.shape[2] == shape[2]:
+        side = math.isqrt(shape[1])
+        return resize_position_embedding(value, (side, shape[1] // side))
     return None
 
 
-def _encoder_fraction(taken: dict[str, Tensor], target: dict[str, Tensor]) -> float:
-    encoder = {name: value.numel() for name, value in target.items() if "encoder." in name}
+def _report(
+    path: Path,
+    description: Description,
+    source: dict[str, Tensor],
+    mirrored: dict[str, Tensor],
+    taken: dict[str, Tensor],
+    target: dict[str, Tensor],
+) -> LoadReport:
+    """Sort every name into what became of it."""
+    offered = {**source, **mirrored}
+    resized = {name for name, value in taken.items() if value.shape != offered[name].shape}
+    encoder = {n: value.numel() for n, value in target.items() if n.startswith("encoder.")}
     filled = sum(numel for name, numel in encoder.items() if name in taken)
-    return filled / max(sum(encoder.values()), 1)
+    return LoadReport(
+        path=path,
+        description=description,
+        loaded=tuple(sorted(taken.keys() - resized - mirrored.keys())),
+        resized=tuple(sorted(resized)),
+        mirrored=tuple(sorted(taken.keys() & mirrored.keys())),
+        skipped=tuple(sorted((offered.keys() & target.keys()) - taken.keys())),
+        missing=tuple(sorted(target.keys() - offered.keys())),
+        unexpected=tuple(sorted(source.keys() - target.keys())),
+        encoder_fraction=filled / max(sum(encoder.values()), 1),
+    )
 
 
 def _check_report(report: LoadReport, minimum: float) -> None:
     if report.encoder_fraction < minimum:
         raise UserError(
             report.path,
-            expected=f"weights for at least {minimum:.0%} of the encoder",
-            found=f"{report.encoder_fraction:.0%} ({len(report.skipped)} tensors of another "
-            f"shape, {len(report.missing)} missing, {len(report.unexpected)} unknown)",
+            expected=f"weights for at least {minimum:.0%} of this model's encoder",
+            found=f"{report.encoder_fraction:.0%}; the file looks like {report.description}",
             fix="Choose the model options that the file was made with, or another file.",
         )
+
+
+def _check_version(path: Path, description: Description, target: dict[str, Tensor]) -> None:
+    """Refuse weights of the other version: most names and shapes agree, the meaning does not."""
+    version = 2 if any(name.endswith(".logit_scale") for name in target) else 1
+    if description.version not in (0, version):
+        raise UserError(
+            path,
+            expected=f"weights of Swin V{version}",
+            found=f"a file that looks like {description}",
+            fix=f"Set model.version to {description.version}, or choose another file.",
+        )
+
+
+def _check_trained_windows(
+    path: Path, tensors: dict[str, Tensor], target: dict[str, Tensor], model: nn.Module
+) -> None:
+    """Refuse V2 weights whose coordinates were normalised otherwise than the model's."""
+    expected = trained_windows(tensors)
+    if not expected or "encoder.stages.0.blocks.0.attn.logit_scale" not in target:
+        return
+    encoder: Any = model.encoder if _has_encoder(model) else model
+    attention = [stage.blocks[0].attn for stage in encoder.stages]
+    found = [layer.pretrained_window_size or layer.window_size[0] for layer in attention]
+    if found != expected[: len(found)]:
+        raise UserError(
+            path,
+            expected=f"a model that normalises coordinates by these weights' windows {expected}",
+            found=f"{found}",
+            fix=f"Set model.pretrained_window_sizes to {expected}.",
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Inspect or convert a weights file."""
+    arguments = _parser().parse_args(argv)
+    tensors = read_state_dict(arguments.file)
+    ours, layout = translate(tensors)
+    description = describe(ours, layout)
+    num_parameters = sum(value.numel() for value in ours.values())
+    print(f"{arguments.file}: {description}")
+    print(f"  {len(ours)} tensors, {num_parameters:,} parameters")
+    if windows := trained_windows(tensors):
+        print(f"  trained with windows {windows}: set model.pretrained_window_sizes to them")
+    if arguments.command == "convert":
+        _convert(arguments, ours, description)
+    return 0
+
+
+def _convert(
+    arguments: argparse.Namespace, ours: dict[str, Tensor], description: Description
+) -> None:
+    """Write tensors under our names as safetensors, with other windows if wanted."""
+    from safetensors.torch import save_file
+
+    if not description.version:
+        raise bad_file(arguments.file, str(description))
+    side = arguments.window_size
+    if side is not None:
+        ours = {
+            name: resize_rel_pos_bias(value, (side, side), method=arguments.method)
+            if name.endswith("relative_position_bias_table")
+            else value
+            for name, value in ours.items()
+        }
+    contiguous = {name: value.contiguous().clone() for name, value in ours.items()}
+    with atomic_path(arguments.out) as temporary:
+        save_file(contiguous, temporary, metadata={"format": "pt", "from": str(description)})
+    print(f"  written to {arguments.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m swin_unet.models.weights")
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="tell what a weights file is")
+    convert = commands.add_parser("convert", help="write a weights file under our names")
+    for command in (inspect, convert):
+        command.add_argument("file", type=Path)
+    convert.add_argument("out", type=Path, help="a .safetensors file")
+    convert.add_argument("--window_size", type=int, help="interpolate V1's bias tables to it")
+    convert.add_argument("--method", choices=("bicubic", "geometric"), default="bicubic")
+    return parser
+
+
+if __name__ == "__main__":
+    from swin_unet.cli import run
+
+    sys.exit(run(main))

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from swin_unet.config import TrainConfig
+from swin_unet.models import is_decayed
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the optimizer of a recipe.
 
-    SGD decays every parameter, as the paper does. AdamW spares vectors and bias tables, as Swin
-    does: decay would pull norms and relative positions towards zero to no good.
+    SGD decays every parameter, as the paper does. AdamW spares vectors, positions and scales, as
+    Swin does: decay would pull them towards zero to no good.
     """
     if config.optimizer == "sgd":
         momentum = 0.9 if config.momentum is None else config.momentum
@@ -27,8 +28,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_spared = parameter.ndim <= 1 or name.endswith("relative_position_bias_table")
-        (spared if is_spared else decayed).append(parameter)
+        (decayed if is_decayed(name, parameter) else spared).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": spared, "weight_decay": 0.0},

@@ -18,6 +18,7 @@ SETTINGS = [
     {"patch_size": 2, "window_size": (7, 5, 3, 2), "drop_path_rate": 0.0},
     {"patch_size": 3, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 5, "skips": 2},
     {"checkpointing": True},
+    {"version": 2, "window_size": (4, 4, 2, 2), "pretrained_window_sizes": (8, 8, 4, 2)},
 ]
 
 
@@ -40,6 +41,9 @@ def test_any_size_gives_logits_of_that_size(settings, size):
 
 def test_every_parameter_gets_a_gradient(settings):
     model = tiny(**settings | {"drop_path_rate": 0.0}).train()
+    with torch.no_grad():  # the norms of version 2 start at zero and let no gradient through
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
     model(torch.randn(2, 2, 67, 71)).square().mean().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
@@ -125,6 +129,8 @@ def test_drop_path_rises_through_the_encoder_and_is_mirrored():
         {"window_size": (7, 7)},
         {"window_size": 0},
         {"drop_path_rate": 1.0},
+        {"version": 3},
+        {"pretrained_window_sizes": (7, 7, 7, 7)},
     ],
 )
 def test_contradictions_are_refused(arguments):

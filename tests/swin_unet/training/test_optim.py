@@ -23,13 +23,16 @@ def test_warmup_rises_linearly_then_cosine_falls_to_zero():
     assert learning_rate(100, 100, 10, config) == pytest.approx(0.0)
 
 
-def test_adamw_spares_vectors_and_bias_tables():
-    model = SwinUNet(embed_dim=8, num_heads=(1, 1, 1, 1))
+@pytest.mark.parametrize("version", [1, 2])
+def test_adamw_spares_vectors_positions_and_scales(version):
+    model = SwinUNet(embed_dim=8, num_heads=(1, 1, 1, 1), version=version)
     optimizer = build_optimizer(model, TrainConfig(optimizer="adamw", weight_decay=0.1))
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            spared = parameter.ndim == 1 or "bias_table" in names[parameter]
+            name = names[parameter]
+            spared = parameter.ndim == 1 or "bias_table" in name
+            spared = spared or "logit_scale" in name or "cpb_mlp" in name
             assert group["weight_decay"] == (0.0 if spared else 0.1)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
 

@@ -1,0 +1,201 @@
+"""MONAI's networks behind our interface."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields, replace
+from inspect import signature
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+from monai.networks import nets
+
+from swin_unet.config import MODEL_OPTIONS, Config, ModelConfig, UserError, validate
+from swin_unet.models import MODELS, build_model, model_arguments
+from swin_unet.models.baselines import PaddedNetwork, basic_unet, swin_unetr
+from swin_unet.models.complexity import measure, total
+
+SETTINGS = [
+    {"name": "basic_unet", "embed_dim": 4},
+    {"name": "attention_unet", "embed_dim": 4},
+    {"name": "dyn_unet", "embed_dim": 4},
+    {"name": "swin_unetr", "embed_dim": 12, "drop_path_rate": 0.0},
+    {
+        "name": "swin_unetr",
+        "embed_dim": 12,
+        "depths": [1, 2, 1, 1],
+        "num_heads": [1, 2, 4, 8],
+        "window_size": 4,
+        "drop_path_rate": 0.0,
+        "checkpointing": True,
+    },
+]
+NAMES = [name for name in MODELS if name != "swin_unet"]
+
+
+@pytest.fixture(params=SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
+def config(request):
+    return ModelConfig(**request.param)
+
+
+def build(config, in_channels=2, num_classes=3):
+    torch.manual_seed(0)
+    return build_model(model_arguments(config, in_channels, num_classes))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (67, 71), (5, 9), (1, 1)])
+def test_any_size_gives_logits_of_that_size(config, size):
+    """Also in training, where MONAI's norms refuse a map of one position."""
+    for model in (build(config).train(), build(config).eval()):
+        logits = model(torch.randn(1, 2, *size))
+        assert logits.shape == (1, 3, *size)
+        assert logits.isfinite().all()
+
+
+def test_every_parameter_gets_a_gradient(config):
+    """That of a bias which a norm takes away again is zero up to rounding."""
+    model = build(config).train()
+    model(torch.randn(2, 2, 67, 71)).square().mean().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    zero = [name for name, gradient in gradients.items() if not gradient.any()]
+    assert [name for name in zero if not name.endswith("conv.bias")] == []
+
+
+def test_save_and_load_gives_the_same_logits(config):
+    model, other = build(config).eval(), build(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    image = torch.randn(1, 2, 33, 40)
+    assert torch.equal(model(image), other(image))
+
+
+def test_batch_items_are_independent(config):
+    model = build(config).eval()
+    images = torch.randn(3, 2, 40, 36)
+    assert torch.allclose(model(images)[1:2], model(images[1:2]), atol=1e-4)
+
+
+def test_checkpointing_changes_nothing():
+    image = torch.randn(2, 2, 40, 36)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = swin_unetr(2, 3, embed_dim=12, drop_path_rate=0.3, checkpointing=checkpointing)
+        torch.manual_seed(1)  # of the drop paths, replayed by the recomputation
+        model(image).square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_size_that_fits_is_not_padded(config):
+    model = build(config).eval()
+    image = torch.randn(1, 2, 64, 96)
+    assert torch.equal(model(image), model.network(image))
+
+
+def test_a_size_that_fits_gives_what_monai_gives():
+    torch.manual_seed(0)
+    ours = basic_unet(2, 3).eval()
+    torch.manual_seed(0)
+    monai = nets.BasicUNet(spatial_dims=2, in_channels=2, out_channels=3).eval()
+    image = torch.randn(2, 2, 32, 48)
+    assert torch.equal(ours(image), monai(image))
+
+
+def test_padding_is_by_the_edge():
+    network = PaddedNetwork(torch.nn.AvgPool2d(3, stride=1, padding=1), stride=8)
+    image = torch.full((1, 1, 21, 35), 7.0)
+    inner = network(image)[..., 1:, 1:]  # the pool's own zeros touch the upper and left edge
+    assert torch.equal(inner, torch.full_like(inner, 7.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("basic_unet", 1_978_697),
+        ("attention_unet", 7_940_009),
+        ("dyn_unet", 20_611_401),
+        ("swin_unetr", 6_302_403),
+    ],
+)
+def test_parameter_counts_of_the_documentation(name, count):
+    model = build(ModelConfig(name=name), 1, 9)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_complexity_is_measured_by_top_level_modules(config):
+    model = build(config).train()
+    costs = measure(model, (64, 64), in_channels=2)
+    assert total(costs).parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert all(cost.part.startswith("network.") for cost in costs)
+    assert len(costs) >= 3
+    assert all(cost.macs > 0 for cost in costs)
+
+
+def test_every_name_has_a_network_and_its_options():
+    names = get_args(get_type_hints(ModelConfig)["name"])
+    assert set(names) == set(MODELS) == set(MODEL_OPTIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_the_constructors_arguments(name):
+    from swin_unet.models import baselines
+
+    arguments = signature(getattr(baselines, name)).parameters
+    assert arguments.keys() - {"in_channels", "num_classes"} == MODEL_OPTIONS[name]
+    defaults = {item.name: item.default for item in fields(ModelConfig)}
+    assert all(arguments[key].default == defaults[key] for key in MODEL_OPTIONS[name])
+
+
+NOT_DEFAULT = {
+    "size": "base",
+    "version": 2,
+    "patch_size": 2,
+    "embed_dim": 12,
+    "depths": [2, 2, 2, 2],
+    "num_heads": [1, 2, 4, 8],
+    "window_size": 8,
+    "pretrained_window_sizes": [8, 8, 8, 8],
+    "skips": 2,
+    "skip_source": "post_block",
+    "upsampling": "bilinear",
+    "drop_path_rate": 0.1,
+    "checkpointing": True,
+    "pretrained": "weights.pth",
+}
+
+
+@pytest.mark.parametrize("option", [f.name for f in fields(ModelConfig) if f.name != "name"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_option_applies_or_is_refused(name, option):
+    model = replace(ModelConfig(name=name), **{option: NOT_DEFAULT[option]})
+    if option in MODEL_OPTIONS[name]:
+        validate(Config(model=model))
+        assert model_arguments(model, 1, 2)["arguments"][option] == NOT_DEFAULT[option]
+    else:
+        with pytest.raises(UserError, match=rf"^model\.{option}: .*unless model\.name is .*swin_"):
+            validate(Config(model=model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "swin_unetr", "embed_dim": 32}, "num_heads 3 does not divide"),
+        ({"name": "swin_unetr", "embed_dim": 16, "num_heads": [1, 1, 1, 1]}, "divisible by 12"),
+        ({"name": "swin_unetr", "depths": [2, 2, 2], "num_heads": [3, 6, 12]}, "four stages"),
+        ({"name": "swin_unetr", "window_size": [7, 7, 7, 7]}, "window_size"),
+        ({"name": "basic_unet", "embed_dim": 0}, "embed_dim must be at least 1"),
+        ({"name": "attention_unet", "embed_dim": 1}, "embed_dim must be at least 2"),
+        ({"name": "dyn_unet", "embed_dim": -8}, "embed_dim must be at least 1"),
+    ],
+)
+def test_contradictions_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        build(ModelConfig(**settings))
