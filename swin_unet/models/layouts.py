@@ -192,6 +192,21 @@ def describe(tensors: dict[str, Tensor], layout: str) -> Description:
     )
 
 
+def trained_windows(tensors: dict[str, Tensor]) -> list[int]:
+    """Return per stage the window that V2 weights normalise coordinates by, [] if unknown.
+
+    Read off the table of coordinates c that Microsoft's checkpoints hold: its edge is
+    log2(8 (M - 1) / (W - 1) + 1) / 3 for a window of M, trained with a window of W.
+    """
+    windows: list[int] = []
+    while (name := f"layers.{len(windows)}.blocks.0.attn.relative_coords_table") in tensors:
+        table = tensors[name]
+        reach = (table.shape[1] + 1) // 2 - 1
+        edge = float(table.abs().max())
+        windows.append(round(8 * reach / (2 ** (3 * edge) - 1)) + 1 if edge else 1)
+    return windows
+
+
 def _join_projections(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Make one qkv of separate query, key and value, and V2's biases of a whole bias."""
     joined = dict(tensors)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from swin_unet.config import UserError
 from swin_unet.files import atomic_path
-from swin_unet.models.layouts import Description, describe, translate
+from swin_unet.models.layouts import Description, describe, trained_windows, translate
 from swin_unet.models.weight_files import bad_file, read_state_dict
 from swin_unet.models.window_transfer import (
     Method,
@@ -121,21 +121,6 @@ def resize_patch_embedding(weight: Tensor, in_channels: int) -> Tensor:
     """
     summed = weight.sum(dim=1, keepdim=True)
     return summed.expand(-1, in_channels, -1, -1) / in_channels
-
-
-def trained_windows(tensors: dict[str, Tensor]) -> list[int]:
-    """Return per stage the window that V2 weights normalise coordinates by, [] if unknown.
-
-    Read off the table of coordinates c that Microsoft's checkpoints hold: its edge is
-    log2(8 (M - 1) / (W - 1) + 1) / 3 for a window of M, trained with a window of W.
-    """
-    windows: list[int] = []
-    while (name := f"layers.{len(windows)}.blocks.0.attn.relative_coords_table") in tensors:
-        table = tensors[name]
-        reach = (table.shape[1] + 1) // 2 - 1
-        edge = float(table.abs().max())
-        windows.append(round(8 * reach / (2 ** (3 * edge) - 1)) + 1 if edge else 1)
-    return windows
 
 
 def _has_encoder(model: nn.Module) -> bool:

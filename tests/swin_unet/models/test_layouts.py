@@ -15,8 +15,8 @@ from swin_unet import SwinUNet
 from swin_unet.config import UserError
 from swin_unet.models.classifier import SwinClassifier, create_classifier
 from swin_unet.models.encoder import SwinEncoder
-from swin_unet.models.layouts import detect_layout, translate
-from swin_unet.models.weights import load_weights, main, trained_windows
+from swin_unet.models.layouts import detect_layout, trained_windows, translate
+from swin_unet.models.weights import load_weights, main
 
 SMALL = {
     "embed_dim": 8,
