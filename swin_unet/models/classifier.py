@@ -5,9 +5,8 @@ Sources: Liu et al., Swin Transformer, ICCV 2021; Swin Transformer V2, CVPR 2022
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -115,15 +114,6 @@ def fit_windows(window_sizes: Sequence[int], first_side: int) -> tuple[int, ...]
     return tuple(sides)
 
 
-class Factory(Protocol):
-    """Builds one published classifier."""
-
-    def __call__(
-        self, *, num_classes: int | None = None, in_channels: int = 3, drop_path_rate: float = ...
-    ) -> SwinClassifier:
-        """Build it; what is not given is as published."""
-
-
 def create_classifier(
     name: str,
     *,
@@ -164,7 +154,7 @@ def find_release(name: str) -> Release:
     raise ValueError(f"no published Swin is called {name}; known are {', '.join(RELEASES)}")
 
 
-def __getattr__(name: str) -> Factory:
+def __getattr__(name: str) -> Callable[..., SwinClassifier]:
     """Offer every published name as a function: `swin_tiny_window7_224(num_classes=10)`."""
     try:
         find_release(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import fields, replace
 from inspect import signature
 from typing import get_args, get_type_hints
@@ -15,6 +14,13 @@ from swin_unet.config import MODEL_OPTIONS, Config, ModelConfig, UserError, vali
 from swin_unet.models import MODELS, build_model, model_arguments
 from swin_unet.models.baselines import PaddedNetwork, basic_unet, swin_unetr
 from swin_unet.models.complexity import measure, total
+from tests.model_checks import (
+    SIZES,
+    check_checkpointing,
+    check_items_independent,
+    check_logits,
+    check_save_and_load,
+)
 
 SETTINGS = [
     {"name": "basic_unet", "embed_dim": 4},
@@ -44,13 +50,11 @@ def build(config, in_channels=2, num_classes=3):
     return build_model(model_arguments(config, in_channels, num_classes))
 
 
-@pytest.mark.parametrize("size", [(64, 64), (67, 71), (5, 9), (1, 1)])
+@pytest.mark.parametrize("size", SIZES)
 def test_any_size_gives_logits_of_that_size(config, size):
     """Also in training, where MONAI's norms refuse a map of one position."""
     for model in (build(config).train(), build(config).eval()):
-        logits = model(torch.randn(1, 2, *size))
-        assert logits.shape == (1, 3, *size)
-        assert logits.isfinite().all()
+        check_logits(model, size, batch_size=1)
 
 
 def test_every_parameter_gets_a_gradient(config):
@@ -64,34 +68,17 @@ def test_every_parameter_gets_a_gradient(config):
 
 
 def test_save_and_load_gives_the_same_logits(config):
-    model, other = build(config).eval(), build(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    image = torch.randn(1, 2, 33, 40)
-    assert torch.equal(model(image), other(image))
+    check_save_and_load(lambda: build(config))
 
 
 def test_batch_items_are_independent(config):
-    model = build(config).eval()
-    images = torch.randn(3, 2, 40, 36)
-    assert torch.allclose(model(images)[1:2], model(images[1:2]), atol=1e-4)
+    check_items_independent(build(config).eval(), tolerance=1e-4)
 
 
 def test_checkpointing_changes_nothing():
-    image = torch.randn(2, 2, 40, 36)
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        model = swin_unetr(2, 3, embed_dim=12, drop_path_rate=0.3, checkpointing=checkpointing)
-        torch.manual_seed(1)  # of the drop paths, replayed by the recomputation
-        model(image).square().mean().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    check_checkpointing(
+        lambda on: swin_unetr(2, 3, embed_dim=12, drop_path_rate=0.3, checkpointing=on)
+    )
 
 
 def test_a_size_that_fits_is_not_padded(config):

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-import io
-
 import pytest
 import torch
 
 from swin_unet import SwinUNet
 from swin_unet.models.unet import skip_scales
+from tests.model_checks import (
+    SIZES,
+    check_checkpointing,
+    check_items_independent,
+    check_logits,
+    check_save_and_load,
+)
 
 TINY = {"embed_dim": 8, "num_heads": (1, 2, 2, 4), "window_size": 4}
 SETTINGS = [
@@ -32,11 +37,9 @@ def settings(request):
     return request.param
 
 
-@pytest.mark.parametrize("size", [(64, 64), (67, 71), (5, 9), (1, 1)])
+@pytest.mark.parametrize("size", SIZES)
 def test_any_size_gives_logits_of_that_size(settings, size):
-    logits = tiny(**settings).eval()(torch.randn(2, 2, *size))
-    assert logits.shape == (2, 3, *size)
-    assert logits.isfinite().all()
+    check_logits(tiny(**settings).eval(), size)
 
 
 def test_every_parameter_gets_a_gradient(settings):
@@ -50,33 +53,15 @@ def test_every_parameter_gets_a_gradient(settings):
 
 
 def test_save_and_load_gives_the_same_logits(settings):
-    model, other = tiny(**settings).eval(), tiny(**settings).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    image = torch.randn(1, 2, 33, 40)
-    assert torch.equal(model(image), other(image))
+    check_save_and_load(lambda: tiny(**settings))
 
 
 def test_batch_items_are_independent(settings):
-    model = tiny(**settings).eval()
-    images = torch.randn(3, 2, 40, 36)
-    assert torch.allclose(model(images)[1:2], model(images[1:2]), atol=1e-5)
+    check_items_independent(tiny(**settings).eval(), tolerance=1e-5)
 
 
 def test_checkpointing_changes_nothing():
-    image = torch.randn(2, 2, 40, 36)
-    gradients = []
-    for checkpointing in (False, True):
-        model = tiny(checkpointing=checkpointing, drop_path_rate=0.3).train()
-        torch.manual_seed(1)  # of the drop paths, replayed by the recomputation
-        model(image).square().mean().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    check_checkpointing(lambda on: tiny(checkpointing=on, drop_path_rate=0.3))
 
 
 @pytest.mark.parametrize(
