@@ -62,6 +62,7 @@ class SwinBlock(nn.Module):
         shift_size: How far the windows are shifted, in tokens; (0, 0) for a plain block.
         mlp_ratio: Hidden channels of the perceptron by `dim`.
         drop_path_rate: Stochastic depth, in [0, 1).
+        attention: Attention of another kind, for the same window; None: V1's.
     """
 
     def __init__(
@@ -73,12 +74,13 @@ class SwinBlock(nn.Module):
         shift_size: tuple[int, int] = (0, 0),
         mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
+        attention: WindowAttention | None = None,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         self.shift_size = shift_size
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.attn = WindowAttention(dim, window_size, num_heads)
+        self.attn = attention or WindowAttention(dim, window_size, num_heads)
         self.drop_path = DropPath(drop_path_rate)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
@@ -141,8 +143,8 @@ class SwinBlockV2(PostNormBlock):
             shift_size=shift_size,
             mlp_ratio=mlp_ratio,
             drop_path_rate=drop_path_rate,
+            attention=WindowAttentionV2(dim, window_size, num_heads, pretrained_window_size),
         )
-        self.attn = WindowAttentionV2(dim, window_size, num_heads, pretrained_window_size)
         for norm in (self.norm1, self.norm2):
             nn.init.zeros_(norm.weight)
             nn.init.zeros_(norm.bias)
