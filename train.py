@@ -129,7 +129,7 @@ def _build_data(
     )
 
     def load(name: str) -> tuple[Any, Any]:
-        return load_case(by_name[name], dataset.num_channels, dataset.num_classes)
+        return load_case(by_name[name], dataset)
 
     for name in split.val:  # a fault must show now, not after the first epoch
         load(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.cases import Case, Dataset, Split, load_case, load_split, save_split, split_cases
@@ -45,7 +46,7 @@ def build_dataset(config: DataConfig) -> Dataset:
             found=config.name,
             fix="Convert the data to one of these layouts.",
         )
-    dataset = DATASETS[config.name](config.root)
+    dataset = replace(DATASETS[config.name](config.root), on_mismatch=config.on_mismatch)
     found = list(dataset.classes.values())
     if config.classes is not None and list(config.classes) != found:
         raise UserError(

@@ -23,7 +23,7 @@ from swin_unet.config import UserError
 from swin_unet.files import writable
 from swin_unet.imaging import PreparedVolume, Preprocessing, Volume
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 FILES = ("image.npy", "label.npy", "meta.json")
 SLAB_SIZE = 8
 SECONDS_PER_DAY = 86_400
@@ -119,13 +119,15 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
     """Hash everything that an entry depends on."""
     settings = preprocessing.to_dict()
     del settings["context_slices"]
-    assert case.label is not None
     content = {
         "version": CACHE_VERSION,
-        "files": [_fingerprint(path) for path in (*case.images, case.label)],
+        "files": [_fingerprint(path) for path in dict.fromkeys((*case.images, *case.labels))],
         "preprocessing": settings,
         "num_channels": dataset.num_channels,
         "num_classes": dataset.num_classes,
+        "label_values": dataset.label_values,
+        "on_mismatch": dataset.on_mismatch,
+        "stacked": case.stacked,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -219,7 +221,7 @@ def _is_running(process: int) -> bool:
 
 
 def _build_case(case: Case, dataset: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    image, label = load_case(case, dataset.num_channels, dataset.num_classes)
+    image, label = load_case(case, dataset)
     prepared = preprocessing.prepare(image)
     del image
     _write_images(prepared, folder / "image.npy")
@@ -230,7 +232,7 @@ def _build_case(case: Case, dataset: Dataset, preprocessing: Preprocessing, fold
         "size": list(prepared.input_size),
         "bytes": {name: (folder / name).stat().st_size for name in FILES[:2]},
         "images": [str(path) for path in case.images],
-        "label": str(case.label),
+        "labels": [str(path) for path in case.labels],
         "preprocessing": preprocessing.to_dict(),
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 
 from swin_unet.config import UserError
 from swin_unet.files import atomic_path
-from swin_unet.imaging import Volume, read_image, read_labels
+from swin_unet.imaging import OnMismatch, Volume, read_image, read_labels
 
 PARTS = ("train", "val", "test")
 
@@ -24,15 +24,19 @@ class Case:
 
     Attributes:
         name: Unique in its data set; also the stem of what is written for it.
-        images: One file with all channels, or one file per channel in order.
-        label: The reference label map, None where there is none.
+        images: One file with all channels, or one file per channel in order; when `stacked`, one
+            file per slice from the lowest to the highest.
+        labels: The reference label map; when `stacked`, one per slice; empty: unlabelled. May be
+            the files of the images, where those hold both (.npz and .h5).
         group: What must stay together in a split, such as the patient; None: the case alone.
+        stacked: The files are single slices of one volume.
     """
 
     name: str
     images: tuple[Path, ...]
-    label: Path | None
+    labels: tuple[Path, ...] = ()
     group: str | None = None
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,21 @@ class Dataset:
         cases: In order of their names.
         classes: Names of the label values 1, 2, ... without the background.
         channels: Names of the image channels.
+        split: The published split, None where there is none; cases outside it are not used. An
+            empty `val` is drawn from `train`.
+        label_values: Value in the files to class value, where they differ; other values are
+            faults. None: the files hold class values.
+        on_mismatch: As in DataConfig.
+        notes: What to tell the user about the data set, a sentence each.
     """
 
     cases: tuple[Case, ...]
     classes: dict[int, str]
     channels: tuple[str, ...]
+    split: Split | None = None
+    label_values: dict[int, int] | None = None
+    on_mismatch: OnMismatch = "error"
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -79,7 +93,7 @@ def split_cases(
     Raises:
         UserError: Too few groups for the parts that were asked for.
     """
-    groups = _groups(case for case in cases if case.label is not None)
+    groups = _groups(case for case in cases if case.labels)
     num_val, num_test = (
         _share(fraction, len(groups)) for fraction in (val_fraction, test_fraction)
     )
@@ -123,26 +137,51 @@ def load_split(path: str | Path, cases: Sequence[Case]) -> Split:
     return split
 
 
-def load_case(case: Case, num_channels: int, num_classes: int) -> tuple[Volume, Volume]:
+def load_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
     """Read a case's image and its label map, and check them against the data set and each other.
+
+    Args:
+        case: One of the data set's.
+        dataset: Says how many channels and which label values to expect.
+
+    Returns:
+        The image, and its label map of class values on the same grid.
 
     Raises:
         UserError: Any fault of the files, see swin_unet.imaging.readers; no label map; another
             number of channels than the data set's.
     """
-    if case.label is None:
+    if not case.labels:
         raise UserError(
             case.name, expected="a label map", found="none", fix="Add one or leave the case out."
         )
-    image = read_image(case.images)
-    if image.num_channels != num_channels:
+    image = load_image(case, dataset)
+    label = read_labels(
+        case.labels,
+        dataset.num_classes,
+        like=image,
+        stacked=case.stacked,
+        values=dataset.label_values,
+        on_mismatch=dataset.on_mismatch,
+    )
+    return image, label
+
+
+def load_image(case: Case, dataset: Dataset) -> Volume:
+    """Read a case's image alone and check its channels.
+
+    Raises:
+        UserError: As `load_case`.
+    """
+    image = read_image(case.images, stacked=case.stacked)
+    if image.num_channels != dataset.num_channels:
         raise UserError(
             image.label,
-            expected=f"{num_channels} channel(s), as the data set says",
+            expected=f"{dataset.num_channels} channel(s), as the data set says",
             found=f"{image.num_channels} (shape {image.array.shape})",
             fix="Correct the data set's list of channels, or the image.",
         )
-    return image, read_labels(case.label, num_classes, like=image)
+    return image
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -190,7 +229,7 @@ def _is_names(value: Any) -> bool:
 
 def _check_split(path: Path, split: Split, cases: Sequence[Case]) -> None:
     names = [*split.train, *split.val, *split.test]
-    labelled = {case.name: case for case in cases if case.label is not None}
+    labelled = {case.name: case for case in cases if case.labels}
     unknown = [name for name in names if name not in labelled]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     problem = None

@@ -182,7 +182,7 @@ def _channel_files(image: Path, num_channels: int) -> tuple[Path, ...]:
 def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:
     for path in (*images, label):
         _check_listed(path)
-    return Case(name, images, label)
+    return Case(name, images, (label,))
 
 
 def _check_listed(path: Path) -> None:

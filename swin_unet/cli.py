@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from swin_unet.config import Config, UserError, validate
+from swin_unet.config import Config, UserError
+from swin_unet.config_rules import validate
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -82,13 +82,24 @@ class DataConfig:
     """The data, and how a volume becomes network input.
 
     Attributes:
-        name: Kind of data set; `decathlon` reads MSD and nnU-Net folders.
+        name: Kind of data set: `decathlon` reads MSD and nnU-Net folders, `synapse` and `acdc`
+            theirs and the preprocessed files in circulation, `folder` anything else.
         root: Folder of the data set.
-        classes: Expected names of labels 1, 2, ... in order; None: what the data set says.
-        split_file: A split.json to use; None: a new split by `seed` and the two fractions.
-        val_fraction: Share of the cases that choose best.pt.
-        test_fraction: Share of the cases that training never sees.
-        plane: Anatomical plane of the slices.
+        images: Folder or glob pattern of the images, relative to root; `folder` only.
+        labels: Folder or glob pattern of the label maps, relative to root; `folder` only.
+        list_file: CSV or JSON list of the cases, relative to root; `folder` only.
+        group_pattern: Regular expression whose first group, or whole match, in a case's name is
+            the patient: a patient's cases stay together in a split. `decathlon`, `folder` only.
+        classes: Names of labels 1, 2, ... in order; None: what the data set says.
+        on_mismatch: What to do with a label map on another grid than its image. A label map that
+            only has its axes in other directions is always turned, exactly.
+        split_file: A split.json to use; None: a new split by `seed`.
+        val_fraction: Share of the cases that choose best.pt, without `folds`.
+        test_fraction: Share of the cases that training never sees, where the data set has no
+            published test part.
+        folds: Cross-validation: the cases that are not test cases in this many parts.
+        fold: Which of the parts, from 0 on, chooses best.pt; with `folds` only.
+        plane: Anatomical plane of the slices; `auto`: across the axis of the largest spacing.
         context_slices: Neighbouring slices fed as channels (2.5D): 1, 3 or 5.
         intensity: `window` scales [low, high] to [0, 1]; `percentile` the volume's percentiles;
             `zscore` clips to the percentiles, then subtracts the mean and divides by the deviation.
@@ -99,16 +110,28 @@ class DataConfig:
         image_size: Height and width of the network's input in pixels.
         spacing_mm: In-plane spacing to resample to, with fit `crop` only; None: native.
         augmentation: Which recipe, see datasets.augment.
+        flip_axes: Directions that augmentation `default` may mirror; None: none.
+        swap_classes: Pairs of classes that a left-right flip exchanges; None: those whose names
+            differ by left and right. With `flip_axes` only.
+        foreground_fraction: Share of the training samples drawn from slices, and with fit `crop`
+            around pixels, of a class chosen at random; the others come as they are.
         cache_dir: Where preprocessed slices are kept.
     """
 
-    name: Literal["decathlon", "synapse"] = "decathlon"
+    name: Literal["decathlon", "synapse", "acdc", "folder"] = "decathlon"
     root: Path | None = None
+    images: str | None = None
+    labels: str | None = None
+    list_file: Path | None = None
+    group_pattern: str | None = None
     classes: list[str] | None = None
+    on_mismatch: Literal["error", "copy_geometry", "resample"] = "error"
     split_file: Path | None = None
     val_fraction: float = 0.1
     test_fraction: float = 0.2
-    plane: Literal["axial", "coronal", "sagittal"] = "axial"
+    folds: int | None = None
+    fold: int | None = None
+    plane: Literal["axial", "coronal", "sagittal", "auto"] = "axial"
     context_slices: Literal[1, 3, 5] = 1
     intensity: Literal["window", "percentile", "zscore"] = "zscore"
     window: tuple[float, float] | None = None
@@ -117,6 +140,9 @@ class DataConfig:
     image_size: tuple[int, int] = (224, 224)
     spacing_mm: tuple[float, float] | None = None
     augmentation: Literal["paper", "default", "none"] = "default"
+    flip_axes: list[Literal["left_right", "anterior_posterior", "superior_inferior"]] | None = None
+    swap_classes: list[tuple[str, str]] | None = None
+    foreground_fraction: float = 0.0
     cache_dir: Path = Path("runs/cache")
 
 
@@ -198,93 +224,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def validate(config: Config) -> None:
-    """Raise UserError for values that no type annotation can refuse."""
-    for key, value, is_valid, expected in _range_rules(config):
-        if not is_valid:
-            raise UserError(key, expected=expected, found=repr(value), fix="Correct this option.")
-    for key, value, applies, condition in _relevance_rules(config):
-        if value is not None and not applies:
-            raise UserError(
-                key, expected=f"no value unless {condition}", found=repr(value), fix="Remove it."
-            )
-
-
-def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
-    """List (key, value, whether it is valid, what is) for every numeric option."""
-    data, model, train = config.data, config.model, config.train
-    overlap = config.inference.overlap
-    at_least_one = {
-        "train.epochs": train.epochs,
-        "train.batch_size": train.batch_size,
-        "train.val_interval": train.val_interval,
-        "model.patch_size": model.patch_size,
-        "inference.batch_size": config.inference.batch_size or 1,
-    }
-    at_least_zero = {
-        "seed": config.seed,
-        "train.ce_weight": train.ce_weight,
-        "train.dice_weight": train.dice_weight,
-        "train.momentum": train.momentum or 0,
-        "train.num_workers": train.num_workers or 0,
-        "train.warmup_epochs": train.warmup_epochs,
-        "train.weight_decay": train.weight_decay,
-    }
-    clip = train.gradient_clip
-    fractions = data.val_fraction + data.test_fraction
-    rate = model.drop_path_rate
-    return [
-        *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
-        *((key, value, value >= 0, "at least 0") for key, value in at_least_zero.items()),
-        ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
-        ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
-        ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),
-        ("data.val_fraction + data.test_fraction", fractions, fractions < 1, "below 1"),
-        ("data.window", data.window, _ascends(data.window), "low < high"),
-        ("data.percentiles", data.percentiles, _percentiles(data.percentiles), "0 <= low < high"),
-        ("data.spacing_mm", data.spacing_mm, min(data.spacing_mm or (1,)) > 0, "positive mm"),
-        ("model.drop_path_rate", rate, 0 <= rate < 1, "in [0, 1)"),
-        ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"),
-        ("train.gradient_clip", clip, clip is None or clip > 0, "above 0"),
-        ("inference.overlap", overlap, 0 <= overlap < 1, "in [0, 1)"),
-    ]
-
-
-def _ascends(pair: tuple[float, float] | None) -> bool:
-    return pair is None or pair[0] < pair[1]
-
-
-def _percentiles(pair: tuple[float, float] | None) -> bool:
-    return pair is None or 0 <= pair[0] < pair[1] <= 100
-
-
-def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
-    """List (key, value, whether it applies, when it would) for every conditional option."""
-    data, train = config.data, config.train
-    windowed = data.intensity == "window"
-    return [
-        *_model_rules(config.model),
-        ("data.window", data.window, windowed, "data.intensity is window"),
-        ("data.percentiles", data.percentiles, not windowed, "data.intensity is not window"),
-        ("data.spacing_mm", data.spacing_mm, data.fit == "crop", "data.fit is crop"),
-        ("train.momentum", train.momentum, train.optimizer == "sgd", "train.optimizer is sgd"),
-    ]
-
-
-def _model_rules(model: ModelConfig) -> list[tuple[str, Any, bool, str]]:
-    """List the model's options, each of which applies to some networks only.
-
-    Configurations are written complete, so an option that equals its default is not one given.
-    """
-    rules = []
-    for item in fields(ModelConfig):
-        if item.name == "name":
-            continue
-        value = getattr(model, item.name)
-        takers = [name for name, options in MODEL_OPTIONS.items() if item.name in options]
-        given = None if value == item.default else value
-        condition = f"model.name is {' or '.join(takers)}"
-        rules.append((f"model.{item.name}", given, model.name in takers, condition))
-    return rules

@@ -39,12 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ablation": set(),
     "export": {"models", "imaging", "checkpoint", "inference"},
     "datasets": {"imaging"},
-    "cli": set(),
+    "cli": {"config_rules"},
     "__init__": {"layers", "models", "inference"},  # the public names, lazily
 }
 MAY_IMPORT = {
     **{part: allowed | BASE for part, allowed in MAY_IMPORT.items()},
     **{part: set() for part in ("layers", "losses", "metrics", "config")},
+    "config_rules": {"config"},
     "files": {"config"},
 }
 

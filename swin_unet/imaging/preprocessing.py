@@ -22,6 +22,7 @@ from swin_unet.imaging.volume import Volume
 if TYPE_CHECKING:
     import torch
 
+Plane = Literal["axial", "coronal", "sagittal"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
 SAMPLE_SIZE = 4_000_000
 
@@ -43,7 +44,7 @@ class Preprocessing:
     Attributes: as in DataConfig; `window` is set for intensity `window`, `percentiles` otherwise.
     """
 
-    plane: Literal["axial", "coronal", "sagittal"]
+    plane: Plane
     context_slices: int
     intensity: Literal["window", "percentile", "zscore"]
     window: tuple[float, float] | None
@@ -53,8 +54,15 @@ class Preprocessing:
     spacing_mm: tuple[float, float] | None
 
     @classmethod
-    def from_config(cls, config: DataConfig) -> Preprocessing:
-        """Take the settings of the data section and fill in the default percentiles."""
+    def from_config(cls, config: DataConfig, plane: Plane | None = None) -> Preprocessing:
+        """Take the settings of the data section and fill in the default percentiles.
+
+        Args:
+            config: The data section.
+            plane: What `auto` stands for; needed with it only.
+        """
+        chosen = plane if config.plane == "auto" else config.plane
+        assert chosen is not None, "`auto` is for the caller to resolve, see imaging.thick_plane"
         windowed = config.intensity == "window"
         if windowed and config.window is None:
             raise UserError(
@@ -64,7 +72,7 @@ class Preprocessing:
                 fix="Give one, for example --data.window '[-125, 275]' for an abdominal CT.",
             )
         return cls(
-            plane=config.plane,
+            plane=chosen,
             context_slices=config.context_slices,
             intensity=config.intensity,
             window=config.window,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from swin_unet.config import UserError
 from swin_unet.imaging.volume import Volume, check_is_3d, check_same_grid
 
+OnMismatch = Literal["error", "copy_geometry", "resample"]
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # Deflate cannot compress further than 1032 to 1.
 LARGEST_GZIP_RATIO = 1040
@@ -63,8 +64,12 @@ def read(path: str | Path) -> Volume:
     return Volume(array, np.asarray(image.affine, dtype=np.float64), path, image.header)
 
 
-def read_image(paths: Sequence[str | Path]) -> Volume:
+def read_image(paths: Sequence[str | Path], *, stacked: bool = False) -> Volume:
     """Read one case: one file (4D: channels last) or one 3D file per channel, all on one grid.
+
+    Args:
+        paths: The files; when `stacked`, single slices from the lowest to the highest.
+        stacked: The files are slices of one volume, not channels.
 
     Raises:
         UserError: As `read`; also for voxels that are not finite and files on different grids.
@@ -81,19 +86,29 @@ def read_image(paths: Sequence[str | Path]) -> Volume:
 
 
 def read_labels(
-    path: str | Path, num_classes: int | None = None, like: Volume | None = None
+    paths: str | Path | Sequence[str | Path],
+    num_classes: int | None = None,
+    like: Volume | None = None,
+    *,
+    stacked: bool = False,
+    values: Mapping[int, int] | None = None,
+    on_mismatch: OnMismatch = "error",
 ) -> Volume:
     """Read a label map as uint8, or uint16 if it has values above 255.
 
     Args:
-        path: A 3D file with integer values, of any data type.
+        paths: A 3D file with integer values, of any data type; or the slices of one.
         num_classes: Values must be below this; None: any up to 65535.
-        like: The image it belongs to; the grids must agree.
+        like: The image it belongs to; the grids must agree. Axes that are only stored in another
+            order or direction are turned.
+        stacked: The files are slices of one volume, from the lowest to the highest.
+        values: Value in the file to value in the result; others are faults.
+        on_mismatch: What to do about another grid.
 
     Raises:
         UserError: As `read`; also for other values and for a grid other than the image's.
     """
-    volume = read(path)
+    volume = read(paths if isinstance(paths, str | Path) else paths[0])
     check_is_3d(volume, "a 3D label map")
     if like is not None:
         check_same_grid(volume, like)

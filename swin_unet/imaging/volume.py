@@ -29,12 +29,14 @@ class Volume:
         affine: (4, 4) float64, voxel indices to RAS coordinates in mm.
         path: The file it came from, None for generated volumes.
         header: The NIfTI header it came with, None for other formats.
+        has_spacing: False where the format holds no voxel size (.png, .npz): the affine's is 1.
     """
 
     array: np.ndarray[Any, Any]
     affine: np.ndarray[Any, Any]
     path: Path | None = None
     header: Nifti1Header | None = None
+    has_spacing: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ def make_dataset(folder: Path, count: int = 2) -> Dataset:
         image = generator.integers(-100, 900, SHAPE, dtype=np.int16)
         label = generator.integers(0, 3, SHAPE, dtype=np.uint8)
         paths = save(folder / f"{index}.nii", image), save(folder / f"{index}_label.nii", label)
-        cases.append(Case(f"case{index}", paths[:1], paths[1]))
+        cases.append(Case(f"case{index}", paths[:1], paths[1:]))
     return Dataset(tuple(cases), {1: "liver", 2: "spleen"}, ("CT",))
 
 
@@ -58,7 +58,7 @@ def test_slices_are_what_preprocessing_gives(tmp_path: Path, fit: str) -> None:
         assert images.shape == (8, 1, *prepared.input_size)
         assert (cached.num_slices, cached.size) == (8, prepared.input_size)
         np.testing.assert_array_equal(images, prepared.slab(0, 8).half().numpy())
-        working = prepared.to_working(read_labels(case.label))
+        working = prepared.to_working(read_labels(case.labels))
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, prepared.labels_slab(working, 0, 8))
         assert cached.num_bytes == sum(
@@ -80,7 +80,7 @@ def test_a_changed_file_is_cached_anew(tmp_path: Path, which: str, change: str) 
     dataset = make_dataset(tmp_path)
     first = build(dataset, tmp_path)
     case = dataset.cases[0]
-    path = case.images[0] if which == "image" else case.label
+    path = case.images[0] if which == "image" else case.labels[0]
     assert path is not None
     if change == "content":
         save(path, np.zeros(SHAPE, np.int16))
@@ -189,7 +189,7 @@ def _build_quickly(
 
 def _listed(folder: Path) -> Dataset:
     cases = tuple(
-        Case(f"case{index}", (folder / f"{index}.nii",), folder / f"{index}_label.nii")
+        Case(f"case{index}", (folder / f"{index}.nii",), (folder / f"{index}_label.nii",))
         for index in range(2)
     )
     return Dataset(cases, {1: "liver", 2: "spleen"}, ("CT",))

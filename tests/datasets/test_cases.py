@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import Case, Split, load_case, load_split, save_split, split_cases
+from datasets import Case, Dataset, Split, load_case, load_split, save_split, split_cases
 from swin_unet.config import UserError
+
+CLASSES = {1: "one", 2: "two"}
+DATASET = Dataset((), CLASSES, ("MR",))
 
 
 def make_cases(count: int, groups: int | None = None, unlabelled: int = 0) -> list[Case]:
@@ -16,7 +19,7 @@ def make_cases(count: int, groups: int | None = None, unlabelled: int = 0) -> li
         Case(
             name=f"case{index:03d}",
             images=(Path(f"{index}.nii"),),
-            label=None if index < unlabelled else Path(f"{index}_label.nii"),
+            labels=() if index < unlabelled else (Path(f"{index}_label.nii"),),
             group=None if groups is None else f"patient{index % groups}",
         )
         for index in range(count)
@@ -127,8 +130,9 @@ def test_a_case_is_loaded(tmp_path: Path, num_files: int) -> None:
         files = tuple(save(tmp_path / f"{i}.nii", image()) for i in range(num_files))
     else:
         files = (save(tmp_path / "a.nii.gz", image((4, 5, 6, 2))),)
-    case = Case("a", files, save(tmp_path / "label.nii.gz", label()))
-    loaded, reference = load_case(case, num_files or 2, 3)
+    case = Case("a", files, (save(tmp_path / "label.nii.gz", label()),))
+    channels = tuple("ab"[: num_files or 2])
+    loaded, reference = load_case(case, Dataset((case,), CLASSES, channels))
     assert loaded.num_channels == (num_files or 2)
     np.testing.assert_array_equal(reference.array, label())
 
@@ -184,7 +188,7 @@ def test_a_fault_of_a_file_names_it_and_the_way_out(
     }
     damage(files[name])
     with pytest.raises(UserError) as caught:
-        load_case(Case("a", (files["image"],), files["label"]), 1, 3)
+        load_case(Case("a", (files["image"],), (files["label"],)), DATASET)
     message = str(caught.value)
     assert message.startswith(f"{files[name]}: expected {expected}")
     assert found in message.partition(", found ")[2]
@@ -193,4 +197,4 @@ def test_a_fault_of_a_file_names_it_and_the_way_out(
 
 def test_a_case_without_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a: expected a label map, found none"):
-        load_case(Case("a", (tmp_path / "a.nii",), None), 1, 3)
+        load_case(Case("a", (tmp_path / "a.nii",)), DATASET)

@@ -63,7 +63,7 @@ def test_msd(tmp_path: Path) -> None:
     assert (dataset.num_classes, dataset.num_channels) == (3, 1)
     assert [case.name for case in dataset.cases] == ["a", "b"]
     assert dataset.cases[0].images == (tmp_path / "imagesTr" / "a.nii.gz",)
-    assert dataset.cases[0].label == tmp_path / "labelsTr" / "a.nii.gz"
+    assert dataset.cases[0].labels == (tmp_path / "labelsTr" / "a.nii.gz",)
 
 
 def test_nnunet(tmp_path: Path) -> None:
@@ -223,6 +223,6 @@ def test_the_real_hippocampus_data() -> None:
     assert len(dataset.cases) == 208
     assert list(dataset.classes.values()) == ["Anterior", "Posterior"]
     for case in dataset.cases[:20]:
-        image, label = load_case(case, 1, 3)
+        image, label = load_case(case, dataset)
         assert image.shape == label.shape
         assert set(range(3)) == set(label.array.ravel().tolist())

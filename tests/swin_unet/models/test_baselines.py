@@ -10,7 +10,8 @@ import pytest
 import torch
 from monai.networks import nets
 
-from swin_unet.config import MODEL_OPTIONS, Config, ModelConfig, UserError, validate
+from swin_unet.config import MODEL_OPTIONS, Config, ModelConfig, UserError
+from swin_unet.config_rules import validate
 from swin_unet.models import MODELS, build_model, model_arguments
 from swin_unet.models.baselines import PaddedNetwork, basic_unet, swin_unetr
 from swin_unet.models.complexity import measure, total

@@ -1,0 +1,135 @@
+"""What a configuration may hold, beyond what its types already say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from swin_unet.config import MODEL_OPTIONS, Config, DataConfig, ModelConfig, UserError
+
+
+def validate(config: Config) -> None:
+    """Raise UserError for values that no type annotation can refuse."""
+    for key, value, is_valid, expected in _range_rules(config):
+        if not is_valid:
+            raise UserError(key, expected=expected, found=repr(value), fix="Correct this option.")
+    for key, value, applies, condition in _relevance_rules(config):
+        if value is not None and not applies:
+            raise UserError(
+                key, expected=f"no value unless {condition}", found=repr(value), fix="Remove it."
+            )
+
+
+def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
+    """List (key, value, whether it is valid, what is) for every numeric option."""
+    data, model, train = config.data, config.model, config.train
+    overlap = config.inference.overlap
+    at_least_one = {
+        "train.epochs": train.epochs,
+        "train.batch_size": train.batch_size,
+        "train.val_interval": train.val_interval,
+        "model.patch_size": model.patch_size,
+        "inference.batch_size": config.inference.batch_size or 1,
+    }
+    at_least_zero = {
+        "seed": config.seed,
+        "train.ce_weight": train.ce_weight,
+        "train.dice_weight": train.dice_weight,
+        "train.momentum": train.momentum or 0,
+        "train.num_workers": train.num_workers or 0,
+        "train.warmup_epochs": train.warmup_epochs,
+        "train.weight_decay": train.weight_decay,
+    }
+    clip = train.gradient_clip
+    fractions = data.val_fraction + data.test_fraction
+    rate, share, pattern = model.drop_path_rate, data.foreground_fraction, data.group_pattern
+    return [
+        *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
+        *((key, value, value >= 0, "at least 0") for key, value in at_least_zero.items()),
+        ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
+        ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
+        ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),
+        ("data.val_fraction + data.test_fraction", fractions, fractions < 1, "below 1"),
+        ("data.folds", data.folds, data.folds is None or data.folds >= 2, "at least 2"),
+        ("data.fold", data.fold, 0 <= (data.fold or 0) < (data.folds or 1), "in [0, data.folds)"),
+        ("data.foreground_fraction", share, 0 <= share <= 1, "in [0, 1]"),
+        ("data.group_pattern", pattern, _compiles(pattern), "a valid regular expression"),
+        ("data.window", data.window, _ascends(data.window), "low < high"),
+        ("data.percentiles", data.percentiles, _percentiles(data.percentiles), "0 <= low < high"),
+        ("data.spacing_mm", data.spacing_mm, min(data.spacing_mm or (1,)) > 0, "positive mm"),
+        ("model.drop_path_rate", rate, 0 <= rate < 1, "in [0, 1)"),
+        ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"),
+        ("train.gradient_clip", clip, clip is None or clip > 0, "above 0"),
+        ("inference.overlap", overlap, 0 <= overlap < 1, "in [0, 1)"),
+    ]
+
+
+def _ascends(pair: tuple[float, float] | None) -> bool:
+    return pair is None or pair[0] < pair[1]
+
+
+def _compiles(pattern: str | None) -> bool:
+    try:
+        re.compile(pattern or "")
+    except re.error:
+        return False
+    return True
+
+
+def _percentiles(pair: tuple[float, float] | None) -> bool:
+    return pair is None or 0 <= pair[0] < pair[1] <= 100
+
+
+def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
+    """List (key, value, whether it applies, when it would) for every conditional option."""
+    data, train = config.data, config.train
+    windowed = data.intensity == "window"
+    flips = data.flip_axes or None
+    return [
+        *_data_set_rules(data),
+        *_model_rules(config.model),
+        ("data.fold", data.fold, data.folds is not None, "data.folds is given"),
+        ("data.flip_axes", flips, data.augmentation == "default", "data.augmentation is default"),
+        ("data.swap_classes", data.swap_classes, flips is not None, "data.flip_axes is given"),
+        ("data.window", data.window, windowed, "data.intensity is window"),
+        ("data.percentiles", data.percentiles, not windowed, "data.intensity is not window"),
+        ("data.spacing_mm", data.spacing_mm, data.fit == "crop", "data.fit is crop"),
+        ("train.momentum", train.momentum, train.optimizer == "sgd", "train.optimizer is sgd"),
+    ]
+
+
+def _data_set_rules(data: DataConfig) -> list[tuple[str, Any, bool, str]]:
+    """List the options that only some kinds of data sets have."""
+    is_folder = data.name == "folder"
+    only = "data.name is folder"
+    has_split = data.split_file is not None
+    return [
+        ("data.images", data.images, is_folder, only),
+        ("data.labels", data.labels, is_folder, only),
+        ("data.list_file", data.list_file, is_folder, only),
+        (
+            "data.group_pattern",
+            data.group_pattern,
+            data.name in ("decathlon", "folder"),
+            "data.name is decathlon or folder",
+        ),
+        ("data.folds", data.folds, not has_split, "data.split_file is not given"),
+    ]
+
+
+def _model_rules(model: ModelConfig) -> list[tuple[str, Any, bool, str]]:
+    """List the model's options, each of which applies to some networks only.
+
+    Configurations are written complete, so an option that equals its default is not one given.
+    """
+    rules = []
+    for item in fields(ModelConfig):
+        if item.name == "name":
+            continue
+        value = getattr(model, item.name)
+        takers = [name for name, options in MODEL_OPTIONS.items() if item.name in options]
+        given = None if value == item.default else value
+        condition = f"model.name is {' or '.join(takers)}"
+        rules.append((f"model.{item.name}", given, model.name in takers, condition))
+    return rules
