@@ -18,7 +18,7 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from datasets import list_dataset, make_split
 from datasets.appearance import geometry_problems, intensity_problems
@@ -38,6 +38,11 @@ from datasets.survey import (
 from swin_unet.config import Config, UserError
 from swin_unet.files import atomic_path, make_folder
 from swin_unet.imaging import Plane, Preprocessing, split_name, thick_plane
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from jsonargparse import ArgumentParser
 
 # A process takes a second to start: it should have some cases to look at.
 CASES_PER_JOB, MOST_JOBS = 8, 8
@@ -162,31 +167,33 @@ def _mapping(jobs: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the data set of a configuration."""
-    return run_check("python -m datasets.check", __doc__ or "", argv, format_report)
+    from swin_unet.cli import build_parser, parse_config
+
+    parser = build_parser("python -m datasets.check", __doc__ or "")
+    add_options(parser)
+    config, arguments = parse_config(parser, sys.argv[1:] if argv is None else argv)
+    return run_check(config, arguments, format_report)
 
 
-def run_check(
-    prog: str, description: str, argv: Sequence[str] | None, show: Callable[[Report], str]
-) -> int:
-    """Parse a command line, check the data, write the JSON file and print.
+def add_options(parser: ArgumentParser) -> None:
+    """Add the command's own flags."""
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="(default: OUTPUT_DIR/check.json)"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="Processes (default: by cores).")
+
+
+def run_check(config: Config, arguments: Namespace, show: Callable[[Report], str]) -> int:
+    """Check the data, write the JSON file and print.
 
     Args:
-        prog: Name of the command.
-        description: For its help.
-        argv: Its arguments; None: those of the process.
+        config: Of the training that is to come.
+        arguments: The command's own flags, `json` and `jobs`.
         show: What to print.
 
     Returns:
         The exit code.
     """
-    from swin_unet.cli import build_parser, parse_config
-
-    parser = build_parser(prog, description)
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="(default: OUTPUT_DIR/check.json)"
-    )
-    parser.add_argument("--jobs", type=int, metavar="N", help="Processes (default: by cores).")
-    config, arguments = parse_config(parser, sys.argv[1:] if argv is None else argv)
     assert config.output_dir is not None
     path = arguments.json or config.output_dir / "check.json"
     _check_jobs(arguments.jobs)

@@ -217,13 +217,17 @@ def _format_classes(content: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the fingerprint of the data set of a configuration, and what it suggests."""
-    from datasets.check import run_check
+    from datasets.check import add_options, run_check
     from datasets.check_report import format_overview, format_verdict
+    from swin_unet.cli import build_parser, parse_config
 
     def show(report: Report) -> str:
         return f"{format_overview(report)}\n\n{format_verdict(report)}"
 
-    return run_check("python -m datasets.fingerprint", __doc__ or "", argv, show)
+    parser = build_parser("python -m datasets.fingerprint", __doc__ or "")
+    add_options(parser)
+    config, arguments = parse_config(parser, sys.argv[1:] if argv is None else argv)
+    return run_check(config, arguments, show)
 
 
 if __name__ == "__main__":

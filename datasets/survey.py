@@ -166,7 +166,7 @@ def _duplicates(survey: Survey) -> Iterator[Problem]:
 
 def _duplicate(survey: Survey, original: Case, case: Case) -> Problem:
     parts = [survey.parts.get(item.name) for item in (original, case)]
-    is_leak = False
+    is_leak = None not in parts and parts[0] != parts[1]
     where = f", which is in `{parts[0]}`, this one in `{parts[1]}`" if is_leak else ""
     return Problem(
         kind="duplicate image across the split" if is_leak else "duplicate image",

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for name in ("swin_unet", "datasets") for path in (ROOT / name).rglob("*.py"))
-HEAVY = {"SimpleITK", "albumentations", "matplotlib", "monai", "tensorboard", "torch"}
+HEAVY = {"SimpleITK", "albumentations", "h5py", "matplotlib", "monai", "tensorboard", "torch"}
 
 # What every part of this table may import on top of its row.
 BASE = {"config", "files"}

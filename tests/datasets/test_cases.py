@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datasets import Case, Dataset, load_case
+from datasets import Case, Dataset, choose_plane, load_case
 from swin_unet.config import UserError
 
 CLASSES = {1: "one", 2: "two"}
@@ -98,3 +98,15 @@ def test_a_fault_of_a_file_names_it_and_the_way_out(
 def test_a_case_without_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a: expected a label map, found none"):
         load_case(Case("a", (tmp_path / "a.nii",)), DATASET)
+
+
+def test_the_plane_lies_across_the_thick_axis_of_most_cases(tmp_path: Path) -> None:
+    spacings = {"a": (1, 5, 1), "b": (2, 8, 2), "c": (1, 1, 1), "d": (6, 1, 1)}
+    cases = []
+    for name, spacing_mm in spacings.items():
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(image(), np.diag([*spacing_mm, 1])), path)
+        cases.append(Case(name, (path,)))
+    assert choose_plane(cases[:2]) == ("coronal", [])
+    assert choose_plane(cases[:3]) == ("coronal", ["c"])
+    assert choose_plane([cases[3]]) == ("sagittal", [])

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets import Case, Dataset, check_label_order
 from datasets.label_order import KNOWN_ORDERS, label_order_warning, measure_organs
 from datasets.phantom_ct import make_case
 from swin_unet.imaging import Volume
@@ -105,6 +107,25 @@ def test_spelling_does_not_matter(abdomens: list[Volume]) -> None:
     assert label_order_warning(abdomens, classes) is None
     volumes = [reordered(volume, BTCV8) for volume in abdomens]
     assert label_order_warning(volumes, classes) is not None
+
+
+def test_files_are_read_by_the_data_sets_label_values(
+    abdomens: list[Volume], tmp_path: Path
+) -> None:
+    """Raw values in one order, which the data set turns into another."""
+    path = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(reordered(abdomens[0], BTCV8).array, abdomens[0].affine), path)
+    case = Case("a", (path,), (path,))
+    values = {value: TRANSUNET.index(name) + 1 for value, name in enumerate(BTCV8, start=1)}
+    dataset = Dataset((case,), classes_of(TRANSUNET), ("CT",), label_values={0: 0, **values})
+    assert check_label_order(dataset, [case]) is None
+    dataset = Dataset((case,), classes_of(TRANSUNET), ("CT",))
+    assert "fit the order spleen, right_kidney" in str(check_label_order(dataset, [case]))
+
+
+def test_files_are_not_read_where_nothing_is_known_of_the_classes(tmp_path: Path) -> None:
+    case = Case("a", (tmp_path / "nothing.nii",), (tmp_path / "nothing.nii",))
+    assert check_label_order(Dataset((case,), {1: "tumour"}, ("CT",)), [case]) is None
 
 
 @settings(deadline=None, max_examples=20)

@@ -190,6 +190,11 @@ def test_too_few_raw_cases_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_prepared_files_are_no_raw_data(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"img0001\.nii\.gz, .*found none"):
+        main(["prepare", str(out), str(tmp_path / "again")])
+
+
 def test_neither_layout_says_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
     with pytest.raises(UserError, match="raw BTCV or TransUNet's files, found neither") as caught:

@@ -29,11 +29,15 @@ def as_lps(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def write_dicom(folder: Path, nifti: Path, **options: Any) -> None:
     voxels, affine = as_lps(nifti)
     spacing = nib.affines.voxel_sizes(affine)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    geometry = {
+        "spacing": (spacing[1], spacing[0]),
+        "orientation": (lps[:3, :2] / spacing[:2]).T.ravel(),
+    }
     for index in range(voxels.shape[2]):
-        place = (np.diag([-1, -1, 1, 1]) @ affine @ [0, 0, index, 1])[:3]
         pixels = np.rint(voxels[:, :, index].T).astype(np.int16)
-        path = folder / f"{index:02d}"
-        write_slice(path, pixels, place, spacing=(spacing[1], spacing[0]), **options)
+        place = (lps @ [0, 0, index, 1])[:3]
+        write_slice(folder / f"{index:02d}", pixels, place, **geometry, **options)
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_a_folder_of_all_formats_is_segmented_alike(call, place, inputs: Path) -
 
 
 def test_pictures_get_pictures(call, place, tmp_path: Path) -> None:
-    slices = np.asarray(nib.load(place.image()).dataobj)[:, :, 3:6]
+    slices = as_lps(place.image())[0][:, :, 3:6]
     pixels = np.clip((slices + 125) / 400 * 255, 0, 255).astype(np.uint8)
     folder = tmp_path / "pictures"
     folder.mkdir()
