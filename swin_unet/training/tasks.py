@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from swin_unet.config import Config
+from swin_unet.config import Config, TrainConfig, UserError
 from swin_unet.evaluation import score_volumes, summarize
 from swin_unet.imaging import Preprocessing, Volume
 from swin_unet.inference import Segmenter
-from swin_unet.losses import DiceCrossEntropyLoss
+from swin_unet.losses import DeepSupervisionLoss, SegmentationLoss, Total, of_one_process
 from swin_unet.training.pictures import overlay_panel
 
 NUM_PICTURES = 4
@@ -67,25 +67,71 @@ class Validation:
         return {name: values["dice"] for name, values in self.summary["per_class"].items()}
 
 
+def supervised(model: nn.Module) -> nn.Module:
+    """Put auxiliary heads on a SwinUNet."""
+    from swin_unet.models.deep_supervision import DeeplySupervised
+
+    return DeeplySupervised(model)  # type: ignore[arg-type]
+
+
+def build_loss(
+    config: TrainConfig,
+    trained: nn.Module,
+    classes: Sequence[str],
+    total: Total = of_one_process,
+) -> nn.Module:
+    """Build the loss of a recipe.
+
+    Args:
+        config: The recipe.
+        trained: What the loss is taken of; with `strides` of its outputs, if there are several.
+        classes: Names of labels 1, 2, ...
+        total: Adds up the sums of all processes.
+
+    Raises:
+        UserError: For another number of class weights than classes.
+    """
+    weights, num_classes = config.class_weights, len(classes) + 1
+    if weights is not None and len(weights) != num_classes:
+        raise UserError(
+            "train.class_weights",
+            expected=f"{num_classes} numbers: background, {', '.join(classes)}",
+            found=str(len(weights)),
+            fix="Give one for each.",
+        )
+    criterion = SegmentationLoss(
+        config.loss, config.ce_weight, config.dice_weight, class_weights=weights, total=total
+    )
+    if not config.deep_supervision:
+        return criterion
+    return DeepSupervisionLoss(criterion, trained.strides)  # type: ignore[arg-type]
+
+
 class SegmentationTask:
-    """Dice plus cross-entropy on slices, validated by the Dice of whole volumes.
+    """Dice and a pixel-wise loss on slices, validated by the Dice of whole volumes.
 
     Args:
         model: The network, on its device.
         data: Loader and validation cases.
         config: The run's configuration.
+
+    Attributes:
+        model: The network; what validates, and what inference needs.
+        trained: What the loss is taken of: the network, or the network with auxiliary heads.
     """
 
     def __init__(self, model: nn.Module, data: SegmentationData, config: Config) -> None:
         self.model = model
         self.data = data
-        self.criterion = DiceCrossEntropyLoss(config.train.ce_weight, config.train.dice_weight)
+        device = next(model.parameters()).device
+        self.trained = supervised(model).to(device) if config.train.deep_supervision else model
+        self.criterion = build_loss(config.train, self.trained, data.classes).to(device)
         self.segmenter = Segmenter(
             model,
             data.preprocessing,
             num_channels=data.num_channels,
             classes=data.classes,
-            device=next(model.parameters()).device,
+            device=device,
             precision=config.inference.precision,
             batch_size=config.inference.batch_size,
             overlap=config.inference.overlap,
@@ -93,7 +139,7 @@ class SegmentationTask:
 
     def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return `loss` and its parts, scalars, of a batch on the model's device."""
-        losses: dict[str, Tensor] = self.criterion(self.model(batch["image"]), batch["label"])
+        losses: dict[str, Tensor] = self.criterion(self.trained(batch["image"]), batch["label"])
         return losses
 
     @torch.inference_mode()
