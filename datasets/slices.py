@@ -106,30 +106,75 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
 
 class SliceSampler(Sampler[tuple[int, int]]):
-    """All slices in an order shuffled by (seed, epoch), each with the epoch's number.
+    """All slices in an order shuffled by (seed, epoch), in whole batches, with the epoch's number.
+
+    Several processes share the global batches: batch n of the job is what batches n of all of
+    them make together, in the order of their ranks.
 
     Args:
         num_slices: Length of the data set.
         seed: Of the run.
+        batch_size: Samples of a global batch; a last incomplete one is left out if there is
+            another.
+        num_replicas: Processes that train together.
+        rank: Which of them this is.
+
+    Raises:
+        UserError: Batches that the processes cannot share.
     """
 
-    def __init__(self, num_slices: int, seed: int) -> None:
+    def __init__(
+        self,
+        num_slices: int,
+        seed: int,
+        *,
+        batch_size: int = 1,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
         self.num_slices = num_slices
         self.seed = seed
+        self.batch_size = min(batch_size, num_slices)
+        self.num_replicas = num_replicas
+        self.rank = rank
         self.epoch = 0
+        self.start = 0
+        if self.batch_size % num_replicas:
+            raise UserError(
+                "train.batch_size",
+                expected=f"a multiple of the {num_replicas} processes, which share each batch",
+                found=f"{self.batch_size} (of {num_slices} training slices)",
+                fix="Choose another batch size or another number of processes.",
+            )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration visits."""
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        return self.num_slices // self.batch_size
+
+    @property
+    def local_batch_size(self) -> int:
+        """Samples of this process in each batch."""
+        return self.batch_size // self.num_replicas
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch that the next iteration visits, and its first batch."""
+        assert 0 <= start <= self.num_batches
         self.epoch = epoch
+        self.start = start
 
     def __len__(self) -> int:
-        """Return the number of slices of an epoch."""
-        return self.num_slices
+        """Return the number of this process's samples in a whole epoch."""
+        return self.num_batches * self.local_batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (epoch, index)."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_slices)
-        return iter([(self.epoch, index) for index in order.tolist()])
+        """Yield this process's (epoch, index), from batch `start` on."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(self.num_slices).tolist()
+        for batch in range(self.start, self.num_batches):
+            first = batch * self.batch_size + self.rank * self.local_batch_size
+            for index in order[first : first + self.local_batch_size]:
+                yield self.epoch, index
 
 
 def _random_crop(
@@ -151,28 +196,39 @@ def _random_crop(
 
 
 def build_loader(
-    slices: SliceDataset, *, batch_size: int, num_workers: int | None, pin_memory: bool
+    slices: SliceDataset,
+    *,
+    batch_size: int,
+    num_workers: int | None,
+    pin_memory: bool,
+    num_replicas: int = 1,
+    rank: int = 0,
 ) -> tuple[DataLoader[dict[str, Any]], SliceSampler]:
     """Put a loader over slices.
 
     Args:
         slices: The training slices.
-        batch_size: Slices per batch; an incomplete last batch is left out if there is another.
+        batch_size: Slices of a batch, of all processes together; an incomplete last batch is left
+            out if there is another.
         num_workers: Loader processes; None: one per core up to 8 beside a GPU, one beside a CPU.
         pin_memory: Use page-locked memory, for a GPU.
+        num_replicas: Processes that train together.
+        rank: Which of them this is.
 
     Returns:
-        The loader, and its sampler whose `set_epoch` chooses the next epoch.
+        The loader, and its sampler whose `set_epoch` chooses the next epoch and its first batch.
+        The loader's length is that of a whole epoch.
     """
     if num_workers is None:
         num_workers = min(8, os.cpu_count() or 1) if pin_memory else 1
-    sampler = SliceSampler(len(slices), slices.seed)
+    sampler = SliceSampler(
+        len(slices), slices.seed, batch_size=batch_size, num_replicas=num_replicas, rank=rank
+    )
     loader = DataLoader(
         slices,
-        batch_size=batch_size,
+        batch_size=sampler.local_batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        drop_last=len(slices) > batch_size,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )

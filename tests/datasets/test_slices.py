@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,27 @@ def test_the_sampler_visits_every_slice_in_a_new_order() -> None:
     assert len(sampler) == 50
     other = SliceSampler(50, seed=4)
     assert tuple(key[1] for key in other) != orders[0]
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_processes_share_the_batches_of_one(start: int) -> None:
+    def batches(num_replicas: int, rank: int) -> list[list[int]]:
+        sampler = SliceSampler(23, 3, batch_size=6, num_replicas=num_replicas, rank=rank)
+        sampler.set_epoch(4, start)
+        indices = [index for _, index in sampler]
+        size = sampler.local_batch_size
+        return [indices[at : at + size] for at in range(0, len(indices), size)]
+
+    whole = batches(1, 0)
+    assert [len(batch) for batch in whole] == [6] * (3 - start)
+    shares = [batches(3, rank) for rank in range(3)]
+    assert [[*chain(*parts)] for parts in zip(*shares, strict=True)] == whole
+
+
+@pytest.mark.parametrize(("num_slices", "batch_size"), [(50, 5), (3, 4)])
+def test_batches_that_cannot_be_shared_are_refused(num_slices: int, batch_size: int) -> None:
+    with pytest.raises(UserError, match=r"train\.batch_size: expected a multiple of the 2"):
+        SliceSampler(num_slices, 0, batch_size=batch_size, num_replicas=2)
 
 
 @pytest.mark.parametrize("augmentation", ["default", "none"])
