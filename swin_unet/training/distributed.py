@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ T = TypeVar("T")
 STEP_TIMEOUT = timedelta(minutes=30)
 WAIT_TIMEOUT = timedelta(hours=24)
 EXIT_FAILED = 2
+_ENDED = UserError(
+    "torchrun",
+    expected="all processes of the job to run to its end",
+    found="that one ended before, or that the job was cancelled",
+    fix="See the other messages and torchrun's report of the first failure, mend it and start "
+    "again, train.py with --resume auto.",
+)
 # What torch says when a process that it talks to is gone; it has no exception of its own for it.
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|recvValue", re.I)
 
@@ -212,7 +220,7 @@ def joined() -> Iterator[World]:
         The processes; this one alone without torchrun.
 
     Raises:
-        UserError: When another process ended before its time.
+        SystemExit: In a job, for a UserError and when another process ended before its time.
     """
     world = read_world(os.environ)
     if world.size == 1:
@@ -251,25 +259,15 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _told_once(store: dist.Store) -> Iterator[None]:
-    """Let only the first process that fails pass its error on; the others end silently."""
+    """Let only the first process that fails tell why; all that fail end with exit code 2."""
     try:
         yield
-    except UserError:
-        if _is_repeated(store):
-            raise SystemExit(EXIT_FAILED) from None
-        raise
-    except (_TerminatedError, RuntimeError) as error:
+    except (UserError, _TerminatedError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _LOST.search(str(error)):
             raise
-        if _is_repeated(store):
-            raise SystemExit(EXIT_FAILED) from None
-        raise UserError(
-            "torchrun",
-            expected="all processes of the job to run to its end",
-            found="that one ended before, or that the job was cancelled",
-            fix="See the other messages and torchrun's report of the first failure, mend it and "
-            "start again, train.py with --resume auto.",
-        ) from error
+        if not _is_repeated(store):
+            print(f"error: {error if isinstance(error, UserError) else _ENDED}", file=sys.stderr)
+        raise SystemExit(EXIT_FAILED) from error
 
 
 def _is_repeated(store: dist.Store) -> bool:
