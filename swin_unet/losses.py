@@ -84,7 +84,7 @@ class SegmentationLoss(nn.Module):
     """Weighted sum of soft Dice and a loss of single pixels, in float32 also under autocast.
 
     `ce_dice` equals MONAI's DiceCELoss, `dice_focal` its DiceFocalLoss, both with the Dice of
-    `soft_dice_loss`. Class weights act on the pixels' loss alone: Dice balances the classes already.
+    `soft_dice_loss`. Class weights act on the pixels' loss alone: Dice balances classes already.
 
     Args:
         name: `ce_dice` or `dice_focal`.

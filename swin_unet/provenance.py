@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import Any
 from swin_unet import __version__
 from swin_unet.files import atomic_path
 
-_PACKAGES = ("torch", "monai", "nibabel", "SimpleITK", "albumentations", "numpy", "scipy")
+_PACKAGES = (
+    "torch", "monai", "nibabel", "SimpleITK", "albumentations", "numpy", "scipy", "tensorboard",
+)  # fmt: skip
 
 
 class Provenance:
@@ -49,7 +53,7 @@ def describe_software() -> dict[str, Any]:
     return {
         "command": sys.argv,
         "swin_unet": __version__,
-        "git_commit": _git_commit(),
+        **_git_state(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
@@ -66,6 +70,7 @@ def describe_hardware() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in cuda],
+        "cuda": torch.version.cuda,
     }
 
 
@@ -76,15 +81,38 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
-    """Return the checkout's commit, marked when files differ from it; None outside of git."""
+def _git_state() -> dict[str, Any]:
+    """Return the checkout's commit, and whether files differ from it; None outside of git."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
     folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """Hash names and sizes of files: the same for a copy elsewhere, and quick for large ones."""
+    return hash_plain([[path.name, _size(path)] for path in paths])
+
+
+def hash_plain(value: Any) -> str:
+    """Hash lists, dicts, numbers and strings."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _processor() -> str:

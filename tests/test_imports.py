@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "imaging",  # validation hands volumes to the Segmenter
         "devices",
+        "provenance",
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},

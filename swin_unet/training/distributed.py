@@ -86,6 +86,12 @@ class World:
         """Return this process's share of the items."""
         return shard(items, self.rank, self.size)
 
+    def turns(self, items: Sequence[T]) -> list[T | None]:
+        """Return this process's share, filled up with None: as many turns in every process."""
+        num_turns = -(-len(items) // self.size)
+        share = self.shard(items)
+        return [*share, *[None] * (num_turns - len(share))]
+
     def anywhere(self, *flags: bool) -> tuple[bool, ...]:
         """Tell for every flag whether it is set in any process: decisions that all must share."""
         if self.size == 1:

@@ -66,7 +66,8 @@ def other_run(place):
 
 def damaged_last(place):
     arguments = place.resume()
-    place.truncate(place.output / "last.pt")
+    for name in ("last.pt", "last.previous.pt"):
+        place.truncate(place.output / name)
     return arguments
 
 
@@ -206,12 +207,12 @@ TRAIN_ROWS: dict[str, Row] = {
     "resume another architecture": (
         lambda place: place.resume("--model.embed_dim", "16"),
         "last.pt",
-        ("same architecture",),
+        ("started with", "model.embed_dim: 8 -> 16"),
     ),
     "resume another optimizer": (
         lambda place: place.resume("--train.optimizer", "sgd"),
         "last.pt",
-        ("optimizer sgd", "adamw"),
+        ("started with", "train.optimizer: adamw -> sgd"),
     ),
     "pretrained weights missing": (
         lambda place: place.train("--model.pretrained", place.folder / "weights.pth"),

@@ -69,8 +69,9 @@ def predictions(command, data: Path, run_folder: Path, tmp_path_factory) -> Path
 
 def test_run_folder_holds_what_the_design_lists(run_folder: Path, data: Path) -> None:
     assert {path.name for path in run_folder.iterdir()} == {
-        *("config.yaml", "split.json", "last.pt", "best.pt", "metrics.csv"),
+        *("config.yaml", "split.json", "last.pt", "last.previous.pt", "best.pt", "metrics.csv"),
         *("tensorboard", "progress.png", "log.txt", "run.json"),
+        *("validation_metrics.json", "test_metrics.json"),
     }
     config = yaml.safe_load((run_folder / "config.yaml").read_text())
     assert config.keys() == to_plain(Config()).keys()
