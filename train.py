@@ -16,6 +16,7 @@ from swin_unet.config import Config, UserError, to_plain
 
 if TYPE_CHECKING:
     from datasets import Dataset, Split
+    from swin_unet.imaging import Plane
     from swin_unet.provenance import Provenance
     from swin_unet.training.distributed import World
     from swin_unet.training.engine import Trainer
@@ -111,7 +112,9 @@ def _prepare(
         from swin_unet.models.weights import load_weights
 
         notes.append(str(load_weights(model, config.model.pretrained)))
-    data = _build_data(config, dataset, split, device.type, world)
+    plane, data_notes = _survey_data(config, dataset, split, restart)
+    notes += data_notes
+    data = _build_data(config, dataset, split, plane, device.type, world)
     task = SegmentationTask(model.to(device), data, config, world)
     trainer = Trainer(
         config, task, folder, model_description=description, precision=precision, facts=facts
@@ -167,39 +170,54 @@ def _told(provenance: Provenance, path: Path) -> Iterator[dict[str, Any]]:
     provenance.write(path, **outcome)
 
 
+def _survey_data(
+    config: Config, dataset: Dataset, split: Split, restart: Restart | None
+) -> tuple[Plane, list[str]]:
+    """Choose the plane of the slices, and look at a few label maps.
+
+    Returns:
+        The plane, and what the log is to say about the data.
+    """
+    from datasets import check_label_order, choose_plane, describe_split, pairing_table
+    from datasets.cases import few
+
+    notes = [pairing_table(dataset), *dataset.notes]
+    if restart is None:
+        notes.append(describe_split(split, dataset, config))
+    by_name = {case.name: case for case in dataset.cases}
+    training = [by_name[name] for name in split.train]
+    warning = check_label_order(dataset, training[:3])
+    if warning is not None:
+        notes.append(f"warning: {warning}")
+    if config.data.plane != "auto":
+        return config.data.plane, notes
+    plane, odd = choose_plane(training)
+    notes.append(f"data.plane auto: {plane}, by the spacing of the training cases")
+    if odd:
+        notes.append(f"warning: these have another thick axis, or none: {few(odd)}")
+    return plane, notes
+
+
 def _build_data(
-    config: Config, dataset: Dataset, split: Split, device_type: str, world: World
+    config: Config, dataset: Dataset, split: Split, plane: Plane, device_type: str, world: World
 ) -> SegmentationData:
     """Cache the training slices and put a loader over them."""
     from datasets import load_case
-    from datasets.cache import build_cache
-    from datasets.slices import SliceDataset, build_loader
+    from datasets.slices import build_loader, build_slices
     from swin_unet.imaging import Preprocessing
     from swin_unet.training.tasks import SegmentationData
 
-    preprocessing = Preprocessing.from_config(config.data)
+    preprocessing = Preprocessing.from_config(config.data, plane)
     by_name = {case.name: case for case in dataset.cases}
+    training = [by_name[name] for name in split.train]
     with world.first_of_machine_first():
-        cached = build_cache(
-            [by_name[name] for name in split.train],
-            dataset,
-            preprocessing,
-            config.data.cache_dir,
-            progress=world.is_first,
-        )
-    slices = SliceDataset(
-        cached,
-        context_slices=config.data.context_slices,
-        fit=config.data.fit,
-        image_size=config.data.image_size,
-        augmentation=config.data.augmentation,
-        seed=config.seed,
-    )
+        slices = build_slices(config, dataset, training, preprocessing, progress=world.is_first)
     loader, sampler = build_loader(
         slices,
         batch_size=config.train.batch_size,
         num_workers=config.train.num_workers,
         pin_memory=device_type == "cuda",
+        foreground_fraction=config.data.foreground_fraction,
         num_replicas=world.size,
         rank=world.rank,
     )
@@ -223,25 +241,26 @@ def _build_data(
 
 def _make_split(config: Config, dataset: Dataset, restart: Restart | None) -> Split:
     """Take the resumed run's split, the configured one, or make a new one."""
-    from datasets import load_split, split_cases
+    from datasets import load_split, make_split
 
     if restart is not None:
         return load_split(restart.path.parent / "split.json", dataset.cases)
-    if config.data.split_file is not None:
-        return load_split(config.data.split_file, dataset.cases)
-    return split_cases(
-        dataset.cases, config.data.val_fraction, config.data.test_fraction, config.seed
-    )
+    return make_split(dataset, config)
 
 
 def _facts(dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what makes the run beside its configuration, for run.json and the checkpoints."""
+    from swin_unet.imaging import source_files
     from swin_unet.provenance import hash_files, hash_plain
 
     parts = {part: list(names) for part, names in asdict(split).items()}
     used = {*split.train, *split.val}
     files = {
-        case.name: hash_files([*case.images, *case.labels])
+        case.name: hash_files(
+            file
+            for path in dict.fromkeys((*case.images, *case.labels))
+            for file in source_files(path)
+        )
         for case in dataset.cases
         if case.name in used
     }
@@ -278,7 +297,9 @@ def _start_run_folder(folder: Path, config: Config, split: Split) -> None:
 
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf8")
-    save_split(split, folder / "split.json")
+    data = config.data
+    seed = config.seed if data.split_file is None else None
+    save_split(split, folder / "split.json", seed=seed, folds=data.folds, fold=data.fold)
 
 
 if __name__ == "__main__":

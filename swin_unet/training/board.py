@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from swin_unet.files import atomic_path, remove_leftovers, writable
-from swin_unet.training.pictures import Picture
+from swin_unet.overlays import Picture
 
 
 class Board:

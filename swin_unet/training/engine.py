@@ -12,7 +12,7 @@ from typing import Any
 from swin_unet.config import Config, to_plain
 from swin_unet.training.compilation import compile_training
 from swin_unet.training.determinism import deterministic_algorithms
-from swin_unet.training.faults import loader_fault
+from swin_unet.training.faults import loader_fault, loader_processes
 from swin_unet.training.keeper import Keeper
 from swin_unet.training.memory import Batch, forget_peak, peak_gb
 from swin_unet.training.optim import learning_rate
@@ -169,10 +169,11 @@ class Trainer:
         self.task.data.set_epoch(self.progress.epoch, self.progress.position)
         with random_states_kept():
             iterator = iter(self.task.data.loader)
+        workers = loader_processes(self.task.data.loader, iterator)
         self.stop.let_workers_die()
         lap = time.monotonic()
         while True:
-            with self._saved_on_failure(getattr(iterator, "_workers", ())):
+            with self._saved_on_failure(workers):
                 batch = next(iterator, None)
             self.totals.wait_seconds += time.monotonic() - lap
             if batch is None:

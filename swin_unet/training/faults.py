@@ -6,12 +6,25 @@ import re
 import signal
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from swin_unet.config import UserError
 
 _MISSING = re.compile(r"No such file or directory: '(?P<path>[^']+)'")
 # How torch hands on what was raised within a loader process: a text that holds its traceback.
 _HANDED_ON = re.compile(r"Caught \w+ in DataLoader worker process")
+
+
+def loader_processes(loader: Any, iterator: Any) -> Sequence[BaseProcess]:
+    """Return the processes that make the batches of a torch loader.
+
+    Args:
+        loader: Has the torch iterator, if its processes outlive an epoch.
+        iterator: Of the loader: torch's, or one that wraps it.
+    """
+    holders = (iterator, getattr(loader, "_iterator", None))
+    found = (getattr(holder, "_workers", None) for holder in holders)
+    return next((workers for workers in found if workers), ())
 
 
 def loader_fault(error: Exception, workers: Sequence[BaseProcess] = ()) -> UserError | None:

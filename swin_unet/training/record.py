@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from swin_unet.config import UserError
 from swin_unet.files import atomic_path, writable
+from swin_unet.overlays import Picture
 from swin_unet.training.board import Board
-from swin_unet.training.pictures import Picture
 
 logger = logging.getLogger("swin_unet")
 Row = dict[str, Any]

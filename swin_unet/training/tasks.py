@@ -16,8 +16,8 @@ from swin_unet.evaluation import score_volumes, summarize
 from swin_unet.imaging import Preprocessing, Volume
 from swin_unet.inference import Segmenter
 from swin_unet.losses import DeepSupervisionLoss, SegmentationLoss, Total, of_one_process
+from swin_unet.overlays import Picture, overlay_panel
 from swin_unet.training.distributed import ALONE, World
-from swin_unet.training.pictures import Picture, overlay_panel
 
 NUM_PICTURES = 4
 

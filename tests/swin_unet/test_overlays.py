@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from swin_unet.training.pictures import (
+from swin_unet.overlays import (
     ERROR_PALETTE,
     ERRORS,
     PALETTE,
+    class_colour,
     error_map,
     overlay,
     overlay_panel,
@@ -50,3 +51,15 @@ def test_errors_are_told_apart_by_colour():
     assert errors[0].tolist() == errors[2].tolist() == [0, 0, 0]
     for position, colour in ((1, 0), (3, 1), (4, 2)):
         assert errors[position].tolist() == (0.8 * ERROR_PALETTE[colour]).astype(int).tolist()
+
+
+def test_limits_clip_and_make_slices_comparable():
+    grey = to_grey(np.array([[-5.0, 0.0, 5.0, 9.0]]), limits=(0.0, 5.0))
+    assert grey[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert to_grey(np.full((2, 2), 7.0), limits=(7.0, 7.0)).max() == 0
+
+
+def test_a_class_has_the_colour_of_its_overlay():
+    for value in (1, 2, 8, 9):
+        (drawn,) = overlay(np.zeros((1, 1, 3), np.uint8), np.array([[value]]), opacity=1.0)[0]
+        np.testing.assert_allclose(drawn / 255, class_colour(value))
