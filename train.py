@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,8 @@ from swin_unet.cli import build_parser, parse_config, run
 from swin_unet.config import Config, UserError, to_plain
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from datasets import Dataset, Split
     from swin_unet.imaging import Plane
     from swin_unet.provenance import Provenance
@@ -30,23 +30,60 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--resume", metavar="auto|PATH", help="Continue the run folder's last.pt, or this one."
     )
+    parser.add_argument(
+        "--probe",
+        type=int,
+        metavar="STEPS",
+        help="Time this many steps instead of training, print the time as JSON, and keep nothing.",
+    )
     config, arguments = parse_config(parser, argv)
+    _check_probe(arguments.probe, arguments.resume)
 
     from swin_unet.training.distributed import joined
 
     with joined() as world:
-        return _run(config, arguments.resume, _resume_command(argv, world), world)
+        if arguments.probe is not None:
+            return _probe(config, arguments.probe, world)
+        return _run(config, arguments.resume, argv, world)
 
 
-def _run(config: Config, resume: str | None, command: str, world: World) -> int:
+def _check_probe(num_steps: int | None, resume: str | None) -> None:
+    if num_steps is not None and num_steps < 1:
+        raise UserError(
+            "--probe", expected="at least 1 step", found=str(num_steps), fix="Correct this option."
+        )
+    if num_steps is not None and resume is not None:
+        raise UserError(
+            "--probe",
+            expected="a training from its start",
+            found=f"--resume {resume}",
+            fix="Remove one of the two.",
+        )
+
+
+def _probe(config: Config, num_steps: int, world: World) -> int:
+    """Say how long a step takes; the run folder, if it is there, is not looked at."""
+    from datasets import build_dataset
+    from swin_unet.training.probe import measure_steps
+
+    dataset = build_dataset(config.data)
+    split = _make_split(config, dataset, None)
+    trainer, _ = _prepare(config, dataset, split, {}, None, world)
+    measured = measure_steps(trainer, num_steps)
+    if world.is_first:
+        print(json.dumps(measured))
+    return 0
+
+
+def _run(config: Config, resume: str | None, argv: list[str], world: World) -> int:
     """Check everything, then train; every process does, and the first one writes."""
     folder = config.output_dir
     assert folder is not None
 
     from datasets import build_dataset
     from swin_unet.files import make_folder, remove_leftovers
-    from swin_unet.provenance import Provenance
-    from swin_unet.training.resume import check_config, check_data, find_restart
+    from swin_unet.provenance import Provenance, sessions_before
+    from swin_unet.training.resume import check_config, check_data, find_restart, resume_command
 
     restart = find_restart(folder, resume)
     if restart is not None:
@@ -57,7 +94,7 @@ def _run(config: Config, resume: str | None, command: str, world: World) -> int:
     if restart is not None:
         check_data(restart, facts)
     make_folder(folder)
-    sessions = [] if restart is None else _sessions(folder / "run.json")
+    sessions = [] if restart is None else sessions_before(folder / "run.json")
     provenance = Provenance(
         config=to_plain(config), data=facts, num_processes=world.size, sessions=sessions
     )
@@ -66,7 +103,7 @@ def _run(config: Config, resume: str | None, command: str, world: World) -> int:
     if world.is_first:
         remove_leftovers(folder)
         _start_run_folder(folder, config, split)
-    return _train(trainer, notes, provenance, command)
+    return _train(trainer, notes, provenance, resume_command(argv, world.size))
 
 
 def _prepare(
@@ -84,8 +121,8 @@ def _prepare(
     """
     import numpy as np
 
+    from datasets import survey_training
     from swin_unet.devices import choose_device, choose_precision
-    from swin_unet.models import build_model, model_arguments
     from swin_unet.training.determinism import prepare_cublas
     from swin_unet.training.distributed import choose_own_device
     from swin_unet.training.engine import Trainer
@@ -99,20 +136,16 @@ def _prepare(
     device = choose_device(choose_own_device(config.train.device, world))
     precision = choose_precision(config.train.precision, device)
     seed_everything(config.seed)
-    in_channels = dataset.num_channels * config.data.context_slices
-    description = model_arguments(config.model, in_channels, dataset.num_classes)
-    model = build_model(description)
+    model, description = _build_model(config, dataset)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     notes = [
         f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
         f"{f'{world.size} processes; ' if world.size > 1 else ''}"
         f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
     ]
-    if config.model.pretrained is not None and restart is None:
-        from swin_unet.models.weights import load_weights
-
-        notes.append(str(load_weights(model, config.model.pretrained)))
-    plane, data_notes = _survey_data(config, dataset, split, restart)
+    if restart is None:
+        notes += _load_start(model, config)
+    plane, data_notes = survey_training(config, dataset, split, is_new=restart is None)
     notes += data_notes
     data = _build_data(config, dataset, split, plane, device.type, world)
     task = SegmentationTask(model.to(device), data, config, world)
@@ -126,8 +159,28 @@ def _prepare(
     return trainer, notes
 
 
+def _build_model(config: Config, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network and what rebuilds it."""
+    from swin_unet.models import build_model, model_arguments
+
+    in_channels = dataset.num_channels * config.data.context_slices
+    description = model_arguments(config.model, in_channels, dataset.num_classes)
+    return build_model(description), description
+
+
+def _load_start(model: nn.Module, config: Config) -> list[str]:
+    """Load the weights that a new run starts from; return what the log is to say."""
+    from swin_unet.models.initial import load_initial
+    from swin_unet.models.weights import load_weights
+
+    initial, pretrained = config.train.initial_weights, config.model.pretrained
+    notes = [] if initial is None else [load_initial(model, initial)]
+    return notes if pretrained is None else [*notes, str(load_weights(model, pretrained))]
+
+
 def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: str) -> int:
     """Train, and tell the screen, log.txt and run.json about it; return the exit code."""
+    from swin_unet.provenance import told
     from swin_unet.training.record import logger, logging_to, silent
     from swin_unet.training.results import finish
     from swin_unet.training.signals import Stopped
@@ -136,7 +189,7 @@ def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: 
     with ExitStack() as stack:
         outcome: dict[str, Any] = {}
         if trainer.world.is_first:
-            outcome = stack.enter_context(_told(provenance, folder / "run.json"))
+            outcome = stack.enter_context(told(provenance, folder / "run.json"))
             stack.enter_context(logging_to(folder / "log.txt"))
         else:
             stack.enter_context(silent())
@@ -153,49 +206,6 @@ def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: 
         finally:
             outcome |= asdict(trainer.progress)
     return 0
-
-
-@contextmanager
-def _told(provenance: Provenance, path: Path) -> Iterator[dict[str, Any]]:
-    """Write run.json now and at the end, with what the block adds to the yielded outcome."""
-    outcome: dict[str, Any] = {"status": "finished", "finished": True}
-    provenance.write(path, status="running", finished=False)
-    try:
-        yield outcome
-    except BaseException as error:
-        outcome |= {"status": f"failed: {error}", "finished": False}
-        with suppress(UserError):  # the disk may be full
-            provenance.write(path, **outcome)
-        raise
-    provenance.write(path, **outcome)
-
-
-def _survey_data(
-    config: Config, dataset: Dataset, split: Split, restart: Restart | None
-) -> tuple[Plane, list[str]]:
-    """Choose the plane of the slices, and look at a few label maps.
-
-    Returns:
-        The plane, and what the log is to say about the data.
-    """
-    from datasets import check_label_order, choose_plane, describe_split, pairing_table
-    from datasets.cases import few
-
-    notes = [pairing_table(dataset), *dataset.notes]
-    if restart is None:
-        notes.append(describe_split(split, dataset, config))
-    by_name = {case.name: case for case in dataset.cases}
-    training = [by_name[name] for name in split.train]
-    warning = check_label_order(dataset, training[:3])
-    if warning is not None:
-        notes.append(f"warning: {warning}")
-    if config.data.plane != "auto":
-        return config.data.plane, notes
-    plane, odd = choose_plane(training)
-    notes.append(f"data.plane auto: {plane}, by the spacing of the training cases")
-    if odd:
-        notes.append(f"warning: these have another thick axis, or none: {few(odd)}")
-    return plane, notes
 
 
 def _build_data(
@@ -265,27 +275,6 @@ def _facts(dataset: Dataset, split: Split) -> dict[str, Any]:
         if case.name in used
     }
     return {"split": parts, "split_hash": hash_plain(parts), "files": files}
-
-
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    """Return what an interrupted run's run.json tells about the time before."""
-    try:
-        before = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return []
-    keys = ("started", "seconds", "status", "command", "git_commit")
-    return [*before.get("sessions", []), {key: before.get(key) for key in keys}]
-
-
-def _resume_command(argv: list[str], world: World) -> str:
-    """Return the command that continues the run."""
-    start = "python" if world.size == 1 else "torchrun [as before]"
-    words, skip = [], False
-    for word in argv:
-        if not (skip or word == "--resume" or word.startswith("--resume=")):
-            words.append(word)
-        skip = word == "--resume"
-    return f"{start} train.py {shlex.join([*words, '--resume', 'auto'])}"
 
 
 def _start_run_folder(folder: Path, config: Config, split: Split) -> None:

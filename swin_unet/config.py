@@ -179,6 +179,9 @@ class TrainConfig:
         ema_decay: Validate and keep a running average of the weights, with this decay per step
             (0.999 for instance); None: the weights themselves.
         patience: Stop after this many epochs without a better validation; None: never.
+        initial_weights: A file of tensors to start from instead of random ones, wherever a name
+            and a shape agree, so that networks which differ in parts start alike in the others;
+            `model.pretrained` goes on top. None: all random.
         max_minutes: Stop after this time, to be continued by --resume auto; None: no limit.
         save_minutes: Minutes between saves within an epoch; every epoch's end saves as well.
         test: Score the test cases once, after training, by best.pt and by the last weights.
@@ -208,6 +211,7 @@ class TrainConfig:
     accumulation: int = 1
     ema_decay: float | None = None
     patience: int | None = None
+    initial_weights: Path | None = None
     max_minutes: float | None = None
     save_minutes: float = 10.0
     test: bool = True

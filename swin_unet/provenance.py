@@ -9,13 +9,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from swin_unet import __version__
+from swin_unet.config import UserError
 from swin_unet.files import atomic_path
 
 _PACKAGES = (
@@ -39,6 +41,34 @@ class Provenance:
         """Write all facts, the results and the seconds since the start as JSON."""
         seconds = round(time.monotonic() - self._start, 2)
         write_json(path, {**self.facts, "seconds": seconds, **results})
+
+
+@contextmanager
+def told(provenance: Provenance, path: Path) -> Iterator[dict[str, Any]]:
+    """Write run.json now and at the end, with what the block adds to the yielded outcome.
+
+    `finished` is true once the block has ended well and has not said otherwise.
+    """
+    outcome: dict[str, Any] = {"status": "finished", "finished": True}
+    provenance.write(path, status="running", finished=False)
+    try:
+        yield outcome
+    except BaseException as error:
+        outcome |= {"status": f"failed: {error}", "finished": False}
+        with suppress(UserError):  # the disk may be full
+            provenance.write(path, **outcome)
+        raise
+    provenance.write(path, **outcome)
+
+
+def sessions_before(path: Path) -> list[dict[str, Any]]:
+    """Return what an interrupted run's run.json tells about the time before."""
+    try:
+        before = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return []
+    keys = ("started", "seconds", "status", "command", "git_commit")
+    return [*before.get("sessions", []), {key: before.get(key) for key in keys}]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

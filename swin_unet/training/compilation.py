@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from swin_unet.config import UserError
+from swin_unet.config import Config, UserError
 from swin_unet.training.memory import Undo, is_out_of_memory
 from swin_unet.training.record import logger
 from swin_unet.training.step import Stepper
@@ -51,21 +51,23 @@ class CompiledForward:
         logger.warning(f"torch.compile failed ({reason}); training goes on without it")
 
 
-def compile_training(task: SegmentationTask, stepper: Stepper, image_shape: Sequence[int]) -> None:
+def compile_training(task: SegmentationTask, stepper: Stepper, config: Config) -> None:
     """Compile what is trained, and try a step without an update, for the backward pass fails late.
 
     Args:
         task: Calls the compiled network from now on, if all went well.
         stepper: Takes the step.
-        image_shape: Of a batch of images (B, C, H, W).
+        config: Says how large a batch is.
     """
     compiled = CompiledForward(task.parallel)
     task.forward = compiled
     undo = Undo(task.trained)
     try:
-        B, _, H, W = image_shape
+        B = config.train.batch_size // task.world.size
+        C = task.data.num_channels * config.data.context_slices
+        H, W = config.data.image_size
         label = torch.zeros(B, H, W, dtype=torch.int64)
-        stepper.compute_gradient({"image": torch.zeros(*image_shape), "label": label})
+        stepper.compute_gradient({"image": torch.zeros(B, C, H, W), "label": label})
     except UserError:
         raise
     except Exception as error:  # of the compiler, which has many kinds

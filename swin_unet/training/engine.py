@@ -14,7 +14,7 @@ from swin_unet.training.compilation import compile_training
 from swin_unet.training.determinism import deterministic_algorithms
 from swin_unet.training.faults import loader_fault, loader_processes
 from swin_unet.training.keeper import Keeper
-from swin_unet.training.memory import Batch, forget_peak, peak_gb
+from swin_unet.training.memory import Batch, forget_peak, peak_mb
 from swin_unet.training.optim import learning_rate
 from swin_unet.training.record import Recorder, Row, describe_epoch, epoch_bar, logger
 from swin_unet.training.resume import Restart
@@ -77,7 +77,6 @@ class Trainer:
         }
         self.keeper = Keeper(folder, self.stepper, description, facts or {}, self.world)
         self.num_batches = len(task.data.loader)
-        self._in_channels = model_description["arguments"]["in_channels"]
         interval = GPU_CHECK_INTERVAL if self.device.type == "cuda" else 1
         self._watch = LossWatch(interval, self.world)
         self._restart: Restart | None = None
@@ -109,16 +108,21 @@ class Trainer:
             UserError: Whatever a user can mend; the checkpoints are good.
         """
         self._started = self._saved = time.monotonic()
-        # The backward pass of some CPU kernels is not reproducible unless told to be.
-        exact = self.device.type == "cpu" or self.config.train.deterministic
-        with self.stop, deterministic_algorithms(exact), self._recorder() as recorder:
-            if self.config.train.compile:
-                size = (self.config.train.batch_size // self.world.size, self._in_channels)
-                compile_training(self.task, self.stepper, (*size, *self.config.data.image_size))
+        with self.stop, self.ready(), self._recorder() as recorder:
             while not self.is_done:
                 self._train_epoch()
                 self._finish_epoch(recorder)
                 self._stop_if_asked(is_saved=True)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Set torch up for the steps in the block, and compile the network if wanted."""
+        # The backward pass of some CPU kernels is not reproducible unless told to be.
+        exact = self.device.type == "cpu" or self.config.train.deterministic
+        with deterministic_algorithms(exact):
+            if self.config.train.compile:
+                compile_training(self.task, self.stepper, self.config)
+            yield
 
     @property
     def is_done(self) -> bool:
@@ -197,7 +201,9 @@ class Trainer:
         started = time.monotonic()
         validation = self._validate() if self._validates_after(epoch) else None
         validation_seconds = time.monotonic() - started
-        is_best = validation is not None and self._judge(validation, epoch)
+        is_best = validation is not None and self.keeper.judge(
+            epoch, validation.score, validation.summary
+        )
         row = self._row(epoch, validation)
         if recorder is not None:
             recorder.epoch(row, validation.pictures if validation else {})
@@ -212,18 +218,6 @@ class Trainer:
         with self._saved_on_failure():
             return self.task.validate(self.stepper.result, self.raise_if_signalled)
 
-    def _judge(self, validation: Validation, epoch: int) -> bool:
-        """Keep the results of a validation; tell whether it is the best so far."""
-        results, progress = self.keeper.validations, self.progress
-        results["last"] = {"epoch": epoch, **validation.summary}
-        # After a restart, an epoch may come again that best.pt is already of.
-        again = validation.score == progress.best_score and epoch == progress.best_epoch
-        if validation.score > progress.best_score or again:
-            progress.best_score, progress.best_epoch = validation.score, epoch
-            results["best"] = results["last"]
-            return True
-        return False
-
     def _validates_after(self, epoch: int) -> bool:
         is_due = epoch % self.config.train.val_interval == 0
         is_last = epoch == self.config.train.epochs
@@ -235,7 +229,7 @@ class Trainer:
         row: Row = {"epoch": epoch, "step": self.progress.step, "learning_rate": rate}
         losses = self.totals.means(self.num_batches)
         row |= {f"train/{name}": value for name, value in losses.items()}
-        row |= {**self.totals.speed(), "train/peak_memory_gb": peak_gb(self.device)}
+        row |= {**self.totals.speed(), "train/peak_memory_mb": peak_mb(self.device)}
         if validation is not None:
             row["dice/mean"] = validation.score
             row |= {f"dice/{name}": value for name, value in validation.per_class.items()}

@@ -57,6 +57,18 @@ class Keeper:
         self.progress.epoch, self.progress.position = epochs_done, 0
         self.totals = Totals()
 
+    def judge(self, epoch: int, score: float, summary: dict[str, Any]) -> bool:
+        """Keep the results of a validation; tell whether it is the best so far."""
+        results, progress = self.validations, self.progress
+        results["last"] = {"epoch": epoch, **summary}
+        # After a restart, an epoch may come again that best.pt is already of.
+        again = score == progress.best_score and epoch == progress.best_epoch
+        if score > progress.best_score or again:
+            progress.best_score, progress.best_epoch = score, epoch
+            results["best"] = results["last"]
+            return True
+        return False
+
     def save(self) -> None:
         """Write last.pt, and keep the one before.
 

@@ -70,17 +70,17 @@ def forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_gb(device: torch.device) -> float | None:
-    """Return the most memory in use, in GB (10^9 bytes).
+def peak_mb(device: torch.device) -> float | None:
+    """Return the most memory in use, in MB (10^6 bytes).
 
     On a GPU since `forget_peak`; beside the CPU the resident memory of this process since its
     start, None where the system does not tell.
     """
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

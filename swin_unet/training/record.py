@@ -24,7 +24,7 @@ TIMING_COLUMNS = (
     "train/seconds",
     "train/slices_per_second",
     "train/data_wait",
-    "train/peak_memory_gb",
+    "train/peak_memory_mb",
 )
 
 
@@ -185,8 +185,8 @@ def describe_epoch(row: Row, num_epochs: int, validation_seconds: float, is_best
     seconds = row["train/seconds"] + validation_seconds
     parts.append(f"{seconds:.1f} s, {row['train/slices_per_second']:.1f} slices/s")
     parts.append(f"{row['train/data_wait']:.0%} waiting for data")
-    if row["train/peak_memory_gb"] is not None:
-        parts.append(f"peak {row['train/peak_memory_gb']:.2f} GB")
+    if row["train/peak_memory_mb"] is not None:
+        parts.append(f"peak {row['train/peak_memory_mb'] / 1000:.2f} GB")
     parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
     return "  ".join(parts)
 

@@ -24,7 +24,8 @@ def finish(trainer: Trainer) -> None:
     """Tell how good the run's networks are on its validation cases, and score its test cases.
 
     Writes validation_metrics.json and test_metrics.json, each with the results of `best` and
-    `last`. The test cases are scored once for each network and choose nothing.
+    `last`, the second with the `seconds_per_case` of segmenting. The test cases are scored once
+    for each network and choose nothing.
 
     Raises:
         Stopped: By a signal, to be continued.
@@ -38,15 +39,15 @@ def finish(trainer: Trainer) -> None:
         logger.info("\n".join(case_table(results["best"])))
     if data.test and trainer.config.train.test:
         path = trainer.folder / "test_metrics.json"
-        results = _test_results(trainer, path)
-        _write(trainer, path, results)
+        results, seconds = _test_results(trainer, path)
+        _write(trainer, path, {**results, "seconds_per_case": seconds})
         title = "test cases, which trained nothing and chose nothing"
         logger.info("\n".join([title, *class_table(results)]))
 
 
-def _write(trainer: Trainer, path: Path, results: Results) -> None:
+def _write(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
     if trainer.world.is_first:
-        write_json(path, results)
+        write_json(path, content)
 
 
 def _validation_results(trainer: Trainer) -> Results:
@@ -55,16 +56,22 @@ def _validation_results(trainer: Trainer) -> Results:
     for name, known in trainer.keeper.validations.items():
         if known is None:
             network, epoch = _network(trainer, name)
-            summary = _score(trainer, network, trainer.task.data.validation, surfaces=False)
+            summary, _ = _score(trainer, network, trainer.task.data.validation, surfaces=False)
             known = {"epoch": epoch, **summary}
         results[name] = {"checkpoint": NAMES[name], **known}
     return results
 
 
-def _test_results(trainer: Trainer, path: Path) -> Results:
-    """Return the results on the test cases: those of the file, as far as it is of these epochs."""
+def _test_results(trainer: Trainer, path: Path) -> tuple[Results, float | None]:
+    """Return the results on the test cases: those of the file, as far as it is of these epochs.
+
+    Returns:
+        Them, and the seconds per case of the networks scored now, else those of the file.
+    """
     known: Results = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    known_seconds: Any = known.pop("seconds_per_case", None)
     results: Results = {}
+    seconds: list[float] = []
     for name in NAMES:
         network, epoch = _network(trainer, name)
         same = [
@@ -72,10 +79,11 @@ def _test_results(trainer: Trainer, path: Path) -> Results:
         ]
         if not same:
             logger.info(f"scoring the test cases by {NAMES[name]} of epoch {epoch}")
-            summary = _score(trainer, network, trainer.task.data.test, surfaces=True)
+            summary, taken = _score(trainer, network, trainer.task.data.test, surfaces=True)
+            seconds.append(taken)
             same = [{"epoch": epoch, **summary}]
         results[name] = {**same[0], "checkpoint": NAMES[name]}
-    return results
+    return results, sum(seconds) / len(seconds) if seconds else known_seconds
 
 
 def _network(trainer: Trainer, name: str) -> tuple[nn.Module, int]:
@@ -89,7 +97,7 @@ def _network(trainer: Trainer, name: str) -> tuple[nn.Module, int]:
 
 def _score(
     trainer: Trainer, network: nn.Module, names: Sequence[str], *, surfaces: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], float]:
     with trainer.stop:
         return trainer.task.score(network, names, trainer.raise_if_signalled, surfaces=surfaces)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def _load(path: Path) -> dict[str, Any]:
             fix="Resume from the last.pt of the run folder.",
         )
     return content
+
+
+def resume_command(argv: Sequence[str], num_processes: int) -> str:
+    """Return the command that continues a run which was started with these arguments."""
+    start = "python" if num_processes == 1 else "torchrun [as before]"
+    words, skip = [], False
+    for word in argv:
+        if not (skip or word == "--resume" or word.startswith("--resume=")):
+            words.append(word)
+        skip = word == "--resume"
+    return f"{start} train.py {shlex.join([*words, '--resume', 'auto'])}"
 
 
 def check_config(restart: Restart, config: Config) -> None:

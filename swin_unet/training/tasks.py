@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ class SegmentationTask:
             if len(pictures) < NUM_PICTURES:
                 pictures[name] = self._picture(image, label, prediction)
 
-        summary = self.score(
+        summary, _ = self.score(
             network, self.data.validation, before_case, surfaces=False, look=keep_picture
         )
         everybodys = {
@@ -186,7 +187,7 @@ class SegmentationTask:
         *,
         surfaces: bool = True,
         look: Callable[[str, Volume, Volume, Volume], None] | None = None,
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], float]:
         """Segment and score cases, each by one of the processes.
 
         Args:
@@ -197,22 +198,27 @@ class SegmentationTask:
             look: Shown name, image, reference and prediction of every case of this process.
 
         Returns:
-            The content of metrics.json.
+            The content of metrics.json, and the mean seconds in which a case, once read, was
+            segmented.
         """
         segmenter = self._segmenter(network)
         classes = dict(enumerate(self.data.classes, start=1))
         records: list[dict[str, Any]] = []
+        seconds = 0.0
         for name in self.world.turns(names):
             before_case()
             if name is None:
                 continue
             image, label = self.data.load_case(name)
+            started = time.monotonic()
             prediction = segmenter.segment(image)
+            seconds += time.monotonic() - started
             scores = score_volumes(prediction, label, classes, surfaces=surfaces)
             records.append({"case": name, "metrics": scores})
             if look is not None:
                 look(name, image, label, prediction)
-        return summarize(self.world.merge(records), self.data.classes)
+        summary = summarize(self.world.merge(records), self.data.classes)
+        return summary, sum(self.world.gather(seconds)) / max(1, len(names))
 
     def _segmenter(self, network: nn.Module) -> Segmenter:
         return Segmenter(
