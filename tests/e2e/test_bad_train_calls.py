@@ -204,6 +204,21 @@ TRAIN_ROWS: dict[str, Row] = {
         ("optimizer", "last.pt of the run"),
     ),
     "resume a damaged checkpoint": (damaged_last, "last.pt", ("unreadable",)),
+    "initial weights are no file": (
+        lambda place: place.train("--train.initial_weights", place.folder / "start.pt"),
+        "start.pt",
+        ("a weights file", "no such file"),
+    ),
+    "no step to probe": (
+        lambda place: place.train("--probe", "0"),
+        "--probe",
+        ("at least 1 step", "found 0"),
+    ),
+    "probe of a resumed run": (
+        lambda place: place.resume("--probe", "2"),
+        "--probe",
+        ("from its start", "--resume auto"),
+    ),
     "resume another architecture": (
         lambda place: place.resume("--model.embed_dim", "16"),
         "last.pt",

@@ -76,6 +76,9 @@ def test_run_folder_holds_what_the_design_lists(run_folder: Path, data: Path) ->
 def test_checkpoints_hold_plain_values_and_the_best_score(run_folder: Path) -> None:
     rows = read_csv(run_folder / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(
+        10 < float(row["train/peak_memory_mb"]) < 100_000 for row in rows
+    )  # torch alone: 200
     scores = [float(row["dice/mean"]) for row in rows]
     best, last = (checkpoints.load(run_folder / f"{name}.pt") for name in ("best", "last"))
     assert last["epoch"] == 4
@@ -236,10 +239,47 @@ def test_a_done_run_is_told_again_and_not_trained(
     assert sessions[0]["status"] == "finished"
 
 
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_probe_tells_the_time_of_a_step_and_keeps_nothing(
+    call, config: Path, resize_run: Path, tmp_path: Path, has_run: bool
+) -> None:
+    run = tmp_path / "run"
+    if has_run:
+        shutil.copytree(resize_run, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = call("train", "--config", config, "--output_dir", run, "--probe", "3")
+    assert outcome.code == 0, outcome.stderr
+    measured = json.loads(outcome.stdout.splitlines()[-1])
+    last = checkpoints.load(resize_run / "last.pt")
+    assert measured["steps"] == last["step"]  # those of the whole training
+    assert 0 < measured["seconds_per_step"] < 10
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert run.exists() is has_run
+
+
+def test_runs_of_two_seeds_start_alike_from_initial_weights(
+    call, config: Path, resize_run: Path, tmp_path: Path
+) -> None:
+    """At a learning rate of almost zero the weights stay what they were at the start."""
+    giver = resize_run / "best.pt"
+    options = ("--train.learning_rate", "1e-30", "--train.epochs", "1", "--seed", "5")
+    runs = (tmp_path / "with", ("--train.initial_weights", giver)), (tmp_path / "without", ())
+    for run, more in runs:
+        outcome = call("train", "--config", config, "--output_dir", run, *options, *more)
+        assert outcome.code == 0, outcome.stderr
+        assert ("tensors taken as they are" in outcome.stdout) is bool(more)
+    expected = checkpoints.load(giver)["model"]
+    found = [checkpoints.load(run / "last.pt")["model"] for run, _ in runs]
+    assert unequal(expected, found[0]) == []
+    assert unequal(expected, found[1]) != []
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_both_results_are_reported(run_folder: Path, part: str) -> None:
     results = read_json(run_folder / f"{part}_metrics.json")
     last, best = (checkpoints.load(run_folder / f"{name}.pt") for name in ("last", "best"))
+    if part == "test":
+        assert 0 < results.pop("seconds_per_case") < 60
     assert list(results) == ["best", "last"]
     for name, content in (("best", best), ("last", last)):
         assert results[name]["checkpoint"] == f"{name}.pt"
