@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",  # validation hands volumes to the Segmenter
         "overlays",
         "devices",
+        "provenance",
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
