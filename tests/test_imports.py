@@ -36,7 +36,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
-    "ablation": set(),
+    "ablation": {
+        "inference",  # the pictures of one case under every setting
+        "imaging",
+        "training",
+    },
     "export": {"models", "imaging", "checkpoint", "inference"},
     "datasets": {"imaging"},
     "cli": {"config_rules"},
