@@ -73,7 +73,8 @@ def _prepare(
     if config.model.pretrained is not None and resume_path is None:
         from swin_unet.models.weights import load_weights
 
-        notes.append(str(load_weights(model, config.model.pretrained)))
+        mirror = config.model.pretrained_decoder
+        notes.append(str(load_weights(model, config.model.pretrained, mirror=mirror)))
     data = _build_data(config, dataset, split, device.type)
     task = SegmentationTask(model.to(device), data, config)
     trainer = Trainer(config, task, folder, model_description=description, precision=precision)

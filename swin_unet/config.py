@@ -44,6 +44,8 @@ class ModelConfig:
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
         pretrained: Weights to start from, see swin_unet.models.weights.
+        pretrained_decoder: Put the weights of an encoder into the mirrored decoder, too, as the
+            original does.
     """
 
     name: Literal["swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"] = (
@@ -63,6 +65,7 @@ class ModelConfig:
     drop_path_rate: float = 0.2
     checkpointing: bool = False
     pretrained: Path | None = None
+    pretrained_decoder: bool = True
 
 
 # What each network takes of ModelConfig, beside its name; the rest is refused when given.
