@@ -38,7 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
-    "ablation": set(),
+    "ablation": {
+        "inference",  # the pictures of one case under every setting
+        "imaging",
+        "overlays",
+    },
     "export": {"models", "imaging", "checkpoint", "inference"},
     "overlays": set(),
     "datasets": {"cli", "imaging", "overlays"},
