@@ -105,13 +105,13 @@ def test_a_slower_layer_moves_by_its_share():
     model = SwinUNet(1, 2, embed_dim=8, depths=(1, 1), num_heads=(1, 1), skips=1)
     config = TrainConfig(momentum=0.0, weight_decay=0.0, layer_decay=0.5)
     optimizer = build_optimizer(model, config)
-    model(torch.randn(1, 1, 16, 16)).square().mean().backward()
+    model(torch.randn(1, 1, 16, 16)).square().sum().backward()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     set_learning_rate(optimizer, 0.01)
     optimizer.step()
     for name, parameter in model.named_parameters():
         step = 0.01 * 0.5 ** layers_above(name, (1, 1)) * parameter.grad
-        assert torch.allclose(parameter, before[name] - step, atol=1e-6), name
+        torch.testing.assert_close(parameter, before[name] - step, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_without_layer_decay_or_from_an_old_checkpoint_all_learn_alike():
