@@ -1,0 +1,6 @@
+"""One self-contained HTML file per run: scores, and every case to leaf through, offline."""
+
+from swin_unet.report.cases import ReportCase, Shown
+from swin_unet.report.page import write_report
+
+__all__ = ["ReportCase", "Shown", "write_report"]
