@@ -1,4 +1,4 @@
-"""Make the report of a folder of predictions: python -m swin_unet.report PREDICTIONS --images DIR."""
+"""Report on a folder of predictions: python -m swin_unet.report PREDICTIONS --images DIR."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,16 +171,15 @@ def _volumes(
 
     voxel_ml = float(np.prod(image.spacing_mm)) / 1000 if image.has_spacing else None
     counts = _count_voxels([labels.array for labels in label_maps])
-    values = sorted({*classes, *(value for count in counts for value in np.flatnonzero(count))})
+    present = [np.flatnonzero(count).tolist() for count in counts]
     return [
         {
-            "value": int(value),
+            "value": value,
             "name": classes.get(value, str(value)),
             "voxels": [int(count[value]) if value < len(count) else 0 for count in counts],
             "voxel_ml": voxel_ml,
         }
-        for value in values
-        if value != 0
+        for value in sorted({*classes, *itertools.chain(*present)} - {0})
     ]
 
 

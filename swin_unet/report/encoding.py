@@ -168,7 +168,7 @@ def _webp(codes: Array) -> bytes:
     """Encode slices (n, H, W), one below the other, as one picture."""
     from PIL import Image
 
-    num_slices, height, width = codes.shape
+    _, height, width = codes.shape
     padded = np.pad(codes, ((0, 0), (0, _padded(height) - height), (0, 0)), mode="edge")
     picture = Image.fromarray(padded.reshape(-1, width))
     buffer = io.BytesIO()

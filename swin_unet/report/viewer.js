@@ -1,8 +1,9 @@
 // The picture: a slice in grey, labels or errors over it.
 
+// Okabe and Ito's colours, told apart by colour-blind readers too, then others.
 const COLOURS = [
-  "#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#42d4f4", "#f032e6", "#bfef45",
-  "#fabed4", "#469990", "#dcbeff", "#9a6324", "#fffac8", "#aaffc3", "#808000", "#ffd8b1",
+  "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff",
+  "#3cb44b", "#e6194b", "#4363d8", "#42d4f4", "#f032e6", "#bfef45", "#fabed4", "#9a6324",
 ];
 const ERRORS = [
   { name: "missed", colour: "#56b4e9" },
