@@ -12,14 +12,22 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 60
+# Runs a program with two of our pipes as its descriptors 3 and 4.
+_LAUNCHER = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for source, target in zip(high, (3, 4)):
+    os.dup2(source, target)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "Enter": 13, "Tab": 9, " ": 32,
@@ -48,19 +56,20 @@ class Browser:
         self.problems: list[str] = []
         self._number = 0
         self._buffer = b""
+        self._session: str | None = None
         self._start(executable, profile)
-        targets = self.send("Target.getTargets")["targetInfos"]
-        page = next(target for target in targets if target["type"] == "page")
-        attached = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)
-        self._session: str | None = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
-
-    _session: str | None = None
+        try:
+            self._session = self._attach()
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.send(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self, executable: str, profile: Path) -> None:
         to_browser, self._output = os.pipe()
         self._input, from_browser = os.pipe()
+        ends = (to_browser, from_browser)
         flags = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -68,14 +77,21 @@ class Browser:
             "about:blank",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", executable, *flags],
-            pass_fds=(to_browser, from_browser),
+            [sys.executable, "-c", _LAUNCHER, *map(str, ends), executable, *flags],
+            pass_fds=ends,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_browser)
-        os.close(from_browser)
+        for end in ends:
+            os.close(end)
+
+    def _attach(self) -> str:
+        """Return the session of the first page, with its events on."""
+        targets = self.send("Target.getTargets")["targetInfos"]
+        page = next(target for target in targets if target["type"] == "page")
+        attached = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        return str(attached["sessionId"])
 
     def __enter__(self) -> Browser:
         return self
@@ -202,6 +218,3 @@ class Browser:
         """Set media features such as prefers_color_scheme='dark'."""
         named = [{"name": k.replace("_", "-"), "value": value} for k, value in features.items()]
         self.send("Emulation.setEmulatedMedia", features=named)
-
-
-Opener = Callable[[Path], Browser]

@@ -140,8 +140,9 @@ def _read_statistics(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     records: dict[str, dict[str, dict[str, Any]]] = {}
     with path.open(newline="", encoding="utf8") as file:
         for row in csv.DictReader(file):
-            values = {key: _number(text) for key, text in row.items() if key != "case"}
-            records.setdefault(row["case"], {})[row["class"]] = values
+            case, name = row.pop("case"), row.pop("class")
+            values = {key: _number(text) for key, text in row.items()}
+            records.setdefault(case, {})[name] = values
     return records
 
 

@@ -135,7 +135,7 @@ def intensity_table(sample: Array) -> tuple[Array, bool]:
 def looks_like_hu(sample: Array) -> bool:
     """Tell whether voxels are Hounsfield units, by the air around or inside of a body."""
     low, middle, high = np.percentile(sample, (1, 50, 99.5))
-    return bool(-4096 <= low < -300 and middle > -1100 and -200 < high < 5000)
+    return bool(-4096 <= low < -600 and middle > -1100 and -200 < high < 5000)
 
 
 def reduce_image(image: Array, table: Array, factors: Factors) -> Array:
