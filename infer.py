@@ -26,17 +26,39 @@ def main(argv: list[str]) -> int:
     from swin_unet.provenance import Provenance
 
     make_folder(arguments.output)
-    provenance = Provenance(checkpoint=str(arguments.checkpoint.resolve()))
+    provenance = Provenance(
+        checkpoint=str(arguments.checkpoint.resolve()),
+        classes=list(segmenter.classes),
+        settings=_settings(segmenter, arguments),
+    )
     records, outcomes = [], []
     for number, case in enumerate(cases, start=1):
         title = f"[{number}/{len(cases)}] {case.name}"
-        outcome, metrics = _attempt(segmenter, case, arguments, title, len(cases) == 1)
+        outcome, record = _attempt(segmenter, case, arguments, title, len(cases) == 1)
         outcomes.append(outcome)
-        if metrics is not None:
-            records.append({"case": case.name, "metrics": metrics})
+        if record is not None:
+            records.append({"case": case.name, **record})
     provenance.write(arguments.output / "run.json", cases=outcomes)
+    summary = None
     if arguments.labels is not None and records:
-        _report_scores(records, segmenter, arguments)
+        summary = _report_scores(records, segmenter, arguments)
+    if arguments.statistics:
+        from swin_unet.statistics import write_statistics
+
+        write_statistics(arguments.output / "statistics.csv", records)
+    if arguments.report:
+        from swin_unet.report import write_run_report
+
+        path = write_run_report(
+            arguments.output,
+            cases,
+            arguments.labels,
+            outcomes=outcomes,
+            records=records,
+            summary=summary,
+            facts=provenance.facts,
+        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
     if failed:
         print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
@@ -53,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", type=Path, help="folder of reference label maps to score against")
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
+    add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
+    add("--report", action="store_true", help="write report.html: look at every case, offline")
+    backend_help = "what computes the network; onnx for files of python -m swin_unet.export"
+    add("--backend", choices=("torch", "onnx"), default="torch", help=backend_help)
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
@@ -132,13 +158,16 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
 
     if arguments.precision is not None:
         choose_precision(arguments.precision, choose_device(arguments.device))
-    segmenter = Segmenter.load(
-        arguments.checkpoint,
-        device=arguments.device,
-        precision=arguments.precision,
-        batch_size=arguments.batch_size,
-        overlap=arguments.overlap,
-    )
+    if arguments.backend == "onnx":
+        segmenter = _load_onnx(arguments)
+    else:
+        segmenter = Segmenter.load(
+            arguments.checkpoint,
+            device=arguments.device,
+            precision=arguments.precision,
+            batch_size=arguments.batch_size,
+            overlap=arguments.overlap,
+        )
     fit = segmenter.preprocessing.fit
     if arguments.fit not in (None, fit):
         raise UserError(
@@ -157,6 +186,37 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
+def _load_onnx(arguments: argparse.Namespace) -> Segmenter:
+    from swin_unet.onnx_backend import load_segmenter
+
+    if arguments.precision not in (None, "fp32"):
+        raise UserError(
+            "--precision",
+            expected="fp32 with --backend onnx",
+            found=arguments.precision,
+            fix="Remove it, or use --backend torch.",
+        )
+    return load_segmenter(
+        arguments.checkpoint,
+        device=arguments.device,
+        batch_size=arguments.batch_size,
+        overlap=arguments.overlap,
+    )
+
+
+def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was used, whoever chose it, for run.json and the report."""
+    return {
+        "preprocessing": segmenter.preprocessing.to_dict(),
+        "backend": arguments.backend,
+        "device": str(segmenter.device),
+        "precision": segmenter.precision,
+        "batch_size": segmenter.batch_size or "by device",
+        "overlap": segmenter.overlap if segmenter.preprocessing.fit == "crop" else None,
+        "protocol": arguments.protocol,
+    }
+
+
 def _attempt(
     segmenter: Segmenter,
     case: InputCase,
@@ -169,7 +229,7 @@ def _attempt(
 
     started = time.monotonic()
     try:
-        metrics = _segment(segmenter, case, arguments, title)
+        record = _segment(segmenter, case, arguments, title)
     except UserError as error:
         if is_only:
             raise
@@ -178,16 +238,17 @@ def _attempt(
     seconds = time.monotonic() - started
     path = arguments.output / case.output_name
     print(f"{title}: {path} ({seconds:.1f} s)")
-    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, metrics
+    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, record
 
 
 def _segment(
     segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
-) -> dict[str, Any] | None:
-    """Read, segment and write a case, and score it if there are labels."""
+) -> dict[str, Any]:
+    """Read, segment and write a case; return what was asked to be measured of it."""
     from swin_unet.evaluation import score_volumes
     from swin_unet.imaging import read_image, read_labels, write_labels
     from swin_unet.imaging.inputs import find_label
+    from swin_unet.statistics import describe_labels
 
     image = read_image(case.paths)
     reference = None
@@ -196,20 +257,27 @@ def _segment(
         reference = read_labels(label_path, segmenter.num_classes, like=image)
     prediction = segmenter.segment(image, progress=title)
     write_labels(arguments.output / case.output_name, prediction.array, like=image)
-    if reference is None:
-        return None
+    record: dict[str, Any] = {}
     classes = dict(enumerate(segmenter.classes, start=1))
-    return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
+    if arguments.statistics:
+        spacing_mm = image.spacing_mm if image.has_spacing else None
+        record["statistics"] = describe_labels(prediction.array, image.array, spacing_mm, classes)
+    if reference is not None:
+        record["metrics"] = score_volumes(
+            prediction, reference, classes, protocol=arguments.protocol
+        )
+    return record
 
 
 def _report_scores(
     records: list[dict[str, Any]], segmenter: Segmenter, arguments: argparse.Namespace
-) -> None:
+) -> dict[str, Any]:
     from swin_unet.evaluation import print_table, summarize, write_metrics
 
     summary = summarize(records, segmenter.classes, arguments.protocol)
     write_metrics(summary, arguments.output)
     print_table(summary)
+    return summary
 
 
 if __name__ == "__main__":

@@ -30,12 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
     output = arguments.output or arguments.predictions / "report.html"
+    settings = run.pop("settings", {})
+    window = settings.get("preprocessing", {}).get("window")
     failed = write_report(
         output,
         cases,
-        Shown(_class_names(arguments.classes, run, summary)),
+        Shown(_class_names(arguments.classes, run, summary), window),
         summary=summary,
-        settings=run.pop("settings", None),
+        settings=settings,
         provenance={key: value for key, value in run.items() if key != "cases"},
     )
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB, {len(cases)} cases)")

@@ -1,8 +1,8 @@
 // The picture: a slice in grey, labels or errors over it.
 
-// Okabe and Ito's colours, told apart by colour-blind readers too, then others.
+// Okabe and Ito's colours without white, told apart by colour-blind readers too, then others.
 const COLOURS = [
-  "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff",
+  "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ff4fd8",
   "#3cb44b", "#e6194b", "#4363d8", "#42d4f4", "#f032e6", "#bfef45", "#fabed4", "#9a6324",
 ];
 const ERRORS = [
