@@ -70,7 +70,10 @@ class VolumeInferer:
             for image, affine in zip(inputs.cpu().numpy(), affines, strict=True)
         ])  # fmt: skip
         dtype = torch.uint8 if labels.dtype == np.uint8 else torch.int32
-        return convert_to_dst_type(labels.astype(np.int32), inputs, dtype=dtype)[0]
+        result = convert_to_dst_type(labels.astype(np.int32), inputs, dtype=dtype)[0]
+        if "spatial_shape" in inputs.meta:  # with the channels, where they are the file's last axis
+            result.meta["spatial_shape"] = inputs.meta["spatial_shape"][..., :3]
+        return result
 
     def _segmenter(self, inputs: torch.Tensor, network: nn.Module) -> Any:
         from swin_unet.imaging import Preprocessing
