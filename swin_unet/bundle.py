@@ -71,8 +71,9 @@ class VolumeInferer:
         ])  # fmt: skip
         dtype = torch.uint8 if labels.dtype == np.uint8 else torch.int32
         result = convert_to_dst_type(labels.astype(np.int32), inputs, dtype=dtype)[0]
-        if "spatial_shape" in inputs.meta:  # with the channels, where they are the file's last axis
-            result.meta["spatial_shape"] = inputs.meta["spatial_shape"][..., :3]
+        # The label map has no channel axis, whatever the image has: MONAI's writer of NIfTI files
+        # takes the last axis for channels otherwise.
+        result.meta["original_channel_dim"] = float("nan")
         return result
 
     def _segmenter(self, inputs: torch.Tensor, network: nn.Module) -> Any:

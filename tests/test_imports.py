@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
     "ablation": set(),
-    "export": {"models", "imaging", "checkpoint", "inference", "provenance"},
+    "export": {"checkpoint", "provenance", "onnx_backend", "bundle"},
+    "bundle": {"models", "imaging", "checkpoint", "inference", "__init__"},
     "onnx_backend": {"imaging", "inference", "devices"},
     "statistics": set(),
     "overlays": set(),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from swin_unet.config import UserError
 from swin_unet.imaging import Volume
 from swin_unet.models import build_model
 from swin_unet.onnx_backend import load_segmenter
+
+with warnings.catch_warnings(action="ignore"):
+    import ignite.engine  # noqa: F401  torch's deprecations come with the first import only
 
 ROOT = Path(__file__).resolve().parents[2]
 PREPROCESSING = {
