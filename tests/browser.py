@@ -30,7 +30,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 _KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
-    "PageDown": 34, "Home": 36, "End": 35, "Enter": 13, "Tab": 9, " ": 32,
+    "PageDown": 34, "Home": 36, "End": 35, "Enter": 13, "Tab": 9, " ": 32, "n": 78, "p": 80,
 }  # fmt: skip
 
 
@@ -172,7 +172,7 @@ class Browser:
     def press(self, key: str) -> None:
         """Press and release a key, as the user would."""
         common = {"key": key, "code": "Space" if key == " " else key}
-        text = {"Enter": "\r", " ": " "}.get(key)
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else None)
         down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
         code = {"windowsVirtualKeyCode": _KEYS[key]}
         self.send("Input.dispatchKeyEvent", **common, **code, **down)

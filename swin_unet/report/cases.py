@@ -103,7 +103,7 @@ def describe_case(
         "has_spacing": image.has_spacing,
         "num_channels": image.num_channels,
         "file_axes": axes,
-        "table": [round(float(value), 6) for value in table],
+        "table": [float(f"{value:.8g}") for value in table],
         "is_hu": is_hu,
         "windows": _windows(sample, is_hu, shown.window),
         "volumes": _volumes(image, label_maps, shown.classes),

@@ -21,6 +21,13 @@ function pressKey(event) {
   moveTo(target);
 }
 
+function pressCaseKey(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.target.matches("select, input[type=number]")) return; // letters are theirs
+  const step = { n: 1, p: -1 }[event.key];
+  if (step) stepCase(step);
+}
+
 let wheelTravel = 0; // trackpads send many small steps
 function turnWheel(event) {
   if (event.ctrlKey) return; // zooms the page

@@ -10,10 +10,23 @@ const state = {
   index: [0, 0, 0], counts: null, window: null, hidden: new Set(),
 };
 
-function drawCaseTable() {
+function caseRows() {
   const rows = report.cases.map((record, number) => ({
     record, number, values: record.error ? {} : valuesOf(record, state.className) }));
-  fillCaseTable(byId("case-table"), rows, state.order, state.number, sortBy, selectCase);
+  return sortRows(rows, state.order);
+}
+
+function drawCaseTable() {
+  fillCaseTable(byId("case-table"), caseRows(), state.order, state.number, sortBy, selectCase);
+}
+
+// Go up or down in the table as it is sorted, past cases that failed.
+function stepCase(step) {
+  const numbers = caseRows().filter((row) => !row.record.error).map((row) => row.number);
+  const target = numbers[numbers.indexOf(state.number) + step];
+  if (target === undefined) return;
+  selectCase(target);
+  document.querySelector("tr[aria-selected=true]").scrollIntoView({ block: "nearest" });
 }
 
 function sortBy(key) {
@@ -167,7 +180,7 @@ function describeRun() {
   const facts = report.provenance;
   const parts = [`${count} case${count === 1 ? "" : "s"}${failed ? `, ${failed} failed` : ""}`];
   if (facts.checkpoint) parts.push(facts.checkpoint);
-  if (facts.started) parts.push(facts.started.replace("T", " "));
+  if (facts.started) parts.push(facts.started.replace("T", " ").replace("+00:00", " UTC"));
   byId("subtitle").textContent = parts.join(" · ");
   const protocols = {
     strict: "Protocol strict: HD95 in mm, a missed or invented class is penalised.",
@@ -184,6 +197,7 @@ function listen() {
   byId("slice").oninput = (event) => moveTo(event.target.valueAsNumber);
   byId("slice").addEventListener("keydown", pressKey);
   byId("stage").addEventListener("keydown", pressKey);
+  addEventListener("keydown", pressCaseKey);
   byId("stage").addEventListener("wheel", turnWheel, { passive: false });
   byId("canvas").addEventListener("pointermove", readOut);
   byId("canvas").addEventListener("pointerleave", () => (byId("readout").textContent = ""));
@@ -226,8 +240,8 @@ function start() {
   fillFacts(byId("provenance"), report.provenance);
   listen();
   drawCaseTable();
-  const first = report.cases.findIndex((record) => !record.error);
-  if (first >= 0) selectCase(first);
+  const first = caseRows().find((row) => !row.record.error);
+  if (first) selectCase(first.number);
   else byId("viewer").hidden = true;
 }
 

@@ -85,7 +85,7 @@ function sortRows(rows, { key, descending }) {
   });
 }
 
-// Fill the table of cases. `order` is {key, descending}; calls back on a click.
+// Fill the table of cases with sorted rows. `order` is {key, descending}; calls back on a click.
 function fillCaseTable(table, rows, order, selected, onSort, onSelect) {
   const keys = columnsOf(rows);
   const heads = [["case", "Case"], ...keys.map((key) => [key, COLUMNS[key].name])];
@@ -97,7 +97,7 @@ function fillCaseTable(table, rows, order, selected, onSort, onSelect) {
     cell.setAttribute("aria-sort", key === order.key ? direction : "none");
     return cell;
   }));
-  const body = sortRows(rows, order).map((row) => caseRow(row, keys, selected, onSelect));
+  const body = rows.map((row) => caseRow(row, keys, selected, onSelect));
   table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
 }
 
@@ -157,8 +157,8 @@ function fillFacts(list, facts, prefix = "") {
       fillFacts(list, value, `${prefix}${key}.`);
       continue;
     }
-    const text = Array.isArray(value) ? value.join(" ") : value;
+    const text = String((Array.isArray(value) ? value.join(" ") : value) ?? "");
     list.append(element("dt", { textContent: prefix + key }),
-      element("dd", { textContent: text ?? "–" }));
+      element("dd", { textContent: text || "–" }));
   }
 }

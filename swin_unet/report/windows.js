@@ -14,8 +14,14 @@ function chooseWindow(choice) {
   const { low, high } = state.volume.windows[choice];
   state.window = { low, high };
   byId("window-select").value = choice;
-  byId("low").value = Number(low.toPrecision(6));
-  byId("high").value = Number(high.toPrecision(6));
+  byId("low").value = roundTo(low, high - low);
+  byId("high").value = roundTo(high, high - low);
+}
+
+// Round a number to a thousandth of a width, or to a whole number where that is finer.
+function roundTo(value, width) {
+  const digits = 3 - Math.floor(Math.log10(width));
+  return Number(value.toFixed(Math.max(0, Math.min(20, digits))));
 }
 
 function typeWindow() {

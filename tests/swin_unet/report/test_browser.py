@@ -352,13 +352,33 @@ def test_the_scores_are_those_of_the_chosen_class(view: Browser) -> None:
 
 def test_cases_are_chosen_by_click_and_by_key(view: Browser) -> None:
     before = picture(view)
-    view.evaluate("document.querySelector('tr[data-case=alpha] button').focus()")
+    view.evaluate("document.querySelector('tr[data-case=beta] button').focus()")
     view.press("Enter")
-    view.wait_for("state.volume !== null && state.number === 1")
+    view.wait_for("state.volume !== null && state.number === 0")
     assert picture(view) != before
     selected = "[...document.querySelectorAll('tr[aria-selected=true]')].map(r => r.dataset.case)"
-    assert view.evaluate(selected) == ["alpha"]
+    assert view.evaluate(selected) == ["beta"]
     assert "Mend it." in view.evaluate("document.querySelector('#case-table').textContent")
+
+
+def test_keys_go_through_the_cases_as_sorted_past_those_that_failed(view: Browser) -> None:
+    title = "document.querySelector('#viewer-title').textContent"
+    assert view.evaluate(title) == "alpha"  # the first row
+    view.evaluate("document.querySelector('#stage').focus()")
+    for key, expected in (
+        ("n", "beta"), ("n", "Delta 9"), ("n", "Delta 10"), ("n", "gamma"), ("n", "gamma"),
+        ("p", "Delta 10"),
+    ):  # fmt: skip
+        view.press(key)
+        assert view.evaluate(title) == expected
+        view.wait_for("state.volume !== null")
+    view.click("th[data-key=dice] button")
+    view.press("p")
+    assert view.evaluate(title) == "beta"
+    view.evaluate("document.querySelector('#low').focus()")
+    view.press("n")
+    assert view.evaluate(title) == "beta"
+    assert view.problems == []
 
 
 def test_only_the_last_of_quick_choices_is_shown(view: Browser) -> None:
