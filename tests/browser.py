@@ -102,6 +102,10 @@ class Browser:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the browser."""
         self._process.terminate()
         self._process.wait(timeout=TIMEOUT_S)
         os.close(self._input)
