@@ -100,10 +100,24 @@ def _volume(image: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> Any:
 
 
 def list_images(folder: str) -> list[dict[str, str | list[str]]]:
-    """List the cases of a folder as MONAI's datasets take them: a path, or one per channel."""
+    """List the cases of a folder as MONAI's datasets take them: a path, or one per channel.
+
+    Raises:
+        UserError: For formats other than NIfTI, of which MONAI's axes would not be those of ours.
+    """
+    from swin_unet.imaging.formats import family_of
     from swin_unet.imaging.inputs import find_cases
 
-    paths = [[str(path) for path in case.paths] for case in find_cases([Path(folder)])]
+    cases = find_cases([Path(folder)])
+    others = [path for case in cases for path in case.paths if family_of(path) != "nifti"]
+    if others:
+        raise UserError(
+            others[0],
+            expected="NIfTI files only, in the folder that a bundle segments",
+            found=f"{others[0].name}",
+            fix="Segment other formats with infer.py, which reads and writes them.",
+        )
+    paths = [[str(path) for path in case.paths] for case in cases]
     return [{"image": found if len(found) > 1 else found[0]} for found in paths]
 
 

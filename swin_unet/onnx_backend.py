@@ -143,5 +143,5 @@ def _bad_file(path: Path, found: str) -> UserError:
         path,
         expected="an ONNX file that python -m swin_unet.export wrote",
         found=found,
-        fix="Export the checkpoint again.",
+        fix="Make it: python -m swin_unet.export --checkpoint best.pt --format onnx MODEL.onnx",
     )

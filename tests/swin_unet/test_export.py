@@ -19,7 +19,7 @@ import torch
 
 from swin_unet import Segmenter, export
 from swin_unet import checkpoint as checkpoints
-from swin_unet.bundle import export_bundle
+from swin_unet.bundle import export_bundle, list_images
 from swin_unet.cli import run
 from swin_unet.config import UserError
 from swin_unet.imaging import Volume
@@ -362,6 +362,11 @@ def test_a_bundle_takes_channels_and_windows_that_slide(tmp_path: Path) -> None:
     export_bundle(path, tmp_path / "bundle")
     (tmp_path / "images").mkdir()
     image = read_volume(write_image(tmp_path / "images" / "a.nii.gz", "LSA", channels=2))
+    for channel in range(2):
+        array = image.array[..., channel]
+        nib.save(
+            nib.Nifti1Image(array, image.affine), tmp_path / "images" / f"b_000{channel}.nii.gz"
+        )
     run_bundle(
         config_file=str(tmp_path / "bundle" / "configs" / "inference.json"),
         bundle_root=str(tmp_path / "bundle"),
@@ -369,7 +374,16 @@ def test_a_bundle_takes_channels_and_windows_that_slide(tmp_path: Path) -> None:
         output_dir=str(tmp_path / "labels"),
         device="$torch.device('cpu')",
     )
-    written = np.asarray(nib.load(tmp_path / "labels" / "a.nii.gz").dataobj)
     wanted = Segmenter.load(path, device="cpu").segment(image).array
     assert np.count_nonzero(wanted) > 100
-    np.testing.assert_array_equal(written, wanted)
+    assert {path.name for path in (tmp_path / "labels").iterdir()} == {"a.nii.gz", "b_0000.nii.gz"}
+    for name in ("a", "b_0000"):
+        written = nib.load(tmp_path / "labels" / f"{name}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(written.dataobj), wanted)
+        np.testing.assert_allclose(written.affine, image.affine, atol=1e-6)
+
+
+def test_a_bundle_leaves_other_formats_to_infer(tmp_path: Path) -> None:
+    (tmp_path / "a.mha").touch()
+    with pytest.raises(UserError, match="expected NIfTI files only"):
+        list_images(str(tmp_path))
