@@ -13,11 +13,14 @@ from swin_unet.config import UserError
 if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+    from swin_unet.provenance import Provenance
 
 
 def main(argv: list[str]) -> int:
     """Segment as the command line says; return the exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.backend is None:
+        arguments.backend = "onnx" if arguments.checkpoint.suffix.lower() == ".onnx" else "torch"
     from swin_unet.files import make_folder
 
     cases = _find_cases(arguments)
@@ -39,26 +42,7 @@ def main(argv: list[str]) -> int:
         if record is not None:
             records.append({"case": case.name, **record})
     provenance.write(arguments.output / "run.json", cases=outcomes)
-    summary = None
-    if arguments.labels is not None and records:
-        summary = _report_scores(records, segmenter, arguments)
-    if arguments.statistics:
-        from swin_unet.statistics import write_statistics
-
-        write_statistics(arguments.output / "statistics.csv", records)
-    if arguments.report:
-        from swin_unet.report import write_run_report
-
-        path = write_run_report(
-            arguments.output,
-            cases,
-            arguments.labels,
-            outcomes=outcomes,
-            records=records,
-            summary=summary,
-            facts=provenance.facts,
-        )
-        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    _report(cases, outcomes, records, provenance, arguments)
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
     if failed:
         print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
@@ -69,7 +53,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.")
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
+    add("--checkpoint", type=Path, required=True, help="best.pt, last.pt or an .onnx export")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
@@ -78,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
     add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
     add("--report", action="store_true", help="write report.html: look at every case, offline")
-    backend_help = "what computes the network; onnx for files of python -m swin_unet.export"
-    add("--backend", choices=("torch", "onnx"), default="torch", help=backend_help)
+    backend_help = "what computes the network; by the ending of --checkpoint if not given"
+    add("--backend", choices=("torch", "onnx"), help=backend_help)
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
@@ -273,15 +257,36 @@ def _segment(
     return record
 
 
-def _report_scores(
-    records: list[dict[str, Any]], segmenter: Segmenter, arguments: argparse.Namespace
-) -> dict[str, Any]:
+def _report(
+    cases: list[InputCase],
+    outcomes: list[dict[str, Any]],
+    records: list[dict[str, Any]],
+    provenance: Provenance,
+    arguments: argparse.Namespace,
+) -> None:
+    """Write and print what was asked for beside the label maps."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
+    from swin_unet.report import write_run_report
+    from swin_unet.statistics import write_statistics
 
-    summary = summarize(records, segmenter.classes, arguments.protocol)
-    write_metrics(summary, arguments.output)
-    print_table(summary)
-    return summary
+    output, summary = arguments.output, None
+    if arguments.labels is not None and records:
+        summary = summarize(records, provenance.facts["classes"], arguments.protocol)
+        write_metrics(summary, output)
+        print_table(summary)
+    if arguments.statistics:
+        write_statistics(output / "statistics.csv", records)
+    if arguments.report:
+        path = write_run_report(
+            output,
+            cases,
+            arguments.labels,
+            outcomes=outcomes,
+            records=records,
+            summary=summary,
+            facts=provenance.facts,
+        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
