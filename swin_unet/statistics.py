@@ -7,7 +7,8 @@
 | `std_intensity`            | their standard deviation (of the population)                     |
 | `components`               | parts that do not touch, not even at a corner                    |
 | `largest_component_share`  | of the voxels                                                    |
-| `touches_border`           | whether it reaches the edge of the volume: it may be cut off     |
+| `touches_border`           | whether it reaches the edge of the volume: it may be cut off;    |
+|                            | across a single slice nothing does                               |
 | `first_x` ... `last_z`     | bounding box: voxel indices in the file's axes, from 0, inclusive|
 | `size_x_mm` ... `size_z_mm`| edges of the bounding box                                        |
 
@@ -120,7 +121,8 @@ def _describe_box(
         ]
     return {
         "touches_border": any(
-            first == 0 or last == size - 1 for (first, last), size in zip(ends, shape, strict=True)
+            size > 1 and (first == 0 or last == size - 1)
+            for (first, last), size in zip(ends, shape, strict=True)
         ),
         **{
             f"{name}_{axis}": index

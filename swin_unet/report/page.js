@@ -98,7 +98,7 @@ function describeStorage(volume) {
   const parts = [`${fileShape.join(" × ")} voxels`];
   parts.push(reduced.length ? `shown reduced: ${reduced.join(", ")}` : "shown at full resolution");
   if (volume.num_channels > 1) parts.push(`channel 1 of ${volume.num_channels}`);
-  if (!volume.has_spacing) parts.push("voxel size unknown");
+  if (!volume.has_spacing) parts.push("voxel size and orientation unknown");
   return `${parts.join("; ")}.`;
 }
 
@@ -110,8 +110,10 @@ function recount() {
 function showPlane() {
   const { axis, sides } = PLANES[state.plane];
   byId("slice").max = state.volume.size[axis] - 1;
+  byId("leaf").hidden = state.volume.size[axis] === 1;
+  const isPlaced = state.volume.has_spacing; // pictures and arrays do not say what is left
   ["top", "right", "bottom", "left"].forEach((name, i) => {
-    document.querySelector(`#stage .${name}`).textContent = sides[i];
+    document.querySelector(`#stage .${name}`).textContent = isPlaced ? sides[i] : "";
   });
   byId("readout").textContent = "";
   draw();

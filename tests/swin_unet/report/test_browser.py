@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from swin_unet.report import ReportCase, Shown, write_report
 from tests.browser import Browser
@@ -461,8 +462,26 @@ def test_a_single_slice_has_one_plane(browser: Browser, tmp_path: Path) -> None:
     browser.wait_for("state.volume !== null")
     assert browser.evaluate("state.plane") == "axial"
     assert browser.evaluate("document.querySelectorAll('#planes input:disabled').length") == 2
+    assert browser.evaluate("document.querySelector('#leaf').hidden")
     assert position(browser) == 1
     assert colours(browser)
+    assert browser.problems == []
+
+
+def test_a_picture_does_not_say_where_left_is(browser: Browser, tmp_path: Path) -> None:
+    image, prediction, _ = body("beta")
+    for name, array in (("i", np.clip(image, 0, 255)), ("p", prediction)):
+        Image.fromarray(array[:, :, 10].T.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    case = ReportCase("picture", [tmp_path / "i.png"], tmp_path / "p.png")
+    write_report(tmp_path / "page.html", [case], Shown({}))
+    browser.problems.clear()
+    browser.open(tmp_path / "page.html")
+    browser.wait_for("state.volume !== null")
+    letters = "[...document.querySelectorAll('#stage .side')].map(e => e.textContent).join('')"
+    assert browser.evaluate(letters) == ""
+    assert "orientation unknown" in browser.evaluate("document.querySelector('#storage').innerText")
+    shown = browser.evaluate("[...state.volume.prediction]")
+    np.testing.assert_array_equal(shown, prediction[:, :, 10].T.ravel())  # as the file has it
     assert browser.problems == []
 
 
