@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
     from swin_unet.provenance import Provenance
+    from swin_unet.training.distributed import World
+
+# What run.json says of a case, and what was measured of it: its scores, its statistics.
+Result = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def main(argv: list[str]) -> int:
@@ -21,31 +25,42 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.backend is None:
         arguments.backend = "onnx" if arguments.checkpoint.suffix.lower() == ".onnx" else "torch"
+    cases = _find_cases(arguments)  # before the seconds that importing torch takes
+    from swin_unet.training.distributed import choose_own_device, joined
+
+    with joined() as world:
+        arguments.device = choose_own_device(arguments.device, world)
+        arguments.bars = world.is_first
+        return _run(arguments, cases, world)
+
+
+def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
+    """Segment this process's share of the cases; the first process reports on all of them."""
     from swin_unet.files import make_folder
-
-    cases = _find_cases(arguments)
-    segmenter = _load_segmenter(arguments)
-
     from swin_unet.provenance import Provenance
 
+    segmenter = _load_segmenter(arguments)
     make_folder(arguments.output)
     provenance = Provenance(
         checkpoint=str(arguments.checkpoint.resolve()),
         classes=list(segmenter.classes),
         settings=_settings(segmenter, arguments),
+        num_processes=world.size,
     )
-    records, outcomes = [], []
-    for number, case in enumerate(cases, start=1):
+    results = []
+    for number, case in world.shard(list(enumerate(cases, start=1))):
         title = f"[{number}/{len(cases)}] {case.name}"
-        outcome, record = _attempt(segmenter, case, arguments, title, len(cases) == 1)
-        outcomes.append(outcome)
-        if record is not None:
-            records.append({"case": case.name, **record})
-    provenance.write(arguments.output / "run.json", cases=outcomes)
-    _report(cases, outcomes, records, provenance, arguments)
+        results.append(_attempt(segmenter, case, arguments, title, len(cases) == 1))
+    results = world.merge(results)
+    outcomes = [outcome for outcome, _ in results]
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
+    if world.is_first:
+        provenance.write(arguments.output / "run.json", cases=outcomes)
+        _report(cases, results, provenance, arguments)
+        if failed:
+            names = ", ".join(failed)
+            print(f"{len(failed)} of {len(cases)} cases failed: {names}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
         return EXIT_PARTIAL if len(failed) < len(cases) else EXIT_USAGE
     return 0
 
@@ -143,19 +158,18 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """Load the checkpoint and refuse options that do not apply to it."""
     from swin_unet.devices import choose_device, choose_precision
     from swin_unet.inference import Segmenter
+    from swin_unet.onnx_backend import load_segmenter
 
     if arguments.precision is not None:
         choose_precision(arguments.precision, choose_device(arguments.device))
-    if arguments.backend == "onnx":
-        segmenter = _load_onnx(arguments)
-    else:
-        segmenter = Segmenter.load(
-            arguments.checkpoint,
-            device=arguments.device,
-            precision=arguments.precision,
-            batch_size=arguments.batch_size,
-            overlap=arguments.overlap,
-        )
+    load = load_segmenter if arguments.backend == "onnx" else Segmenter.load
+    segmenter = load(
+        arguments.checkpoint,
+        device=arguments.device,
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+        overlap=arguments.overlap,
+    )
     fit = segmenter.preprocessing.fit
     if arguments.fit not in (None, fit):
         raise UserError(
@@ -172,24 +186,6 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
             fix="Remove it: whole slices are resized, nothing slides.",
         )
     return segmenter
-
-
-def _load_onnx(arguments: argparse.Namespace) -> Segmenter:
-    from swin_unet.onnx_backend import load_segmenter
-
-    if arguments.precision not in (None, "fp32"):
-        raise UserError(
-            "--precision",
-            expected="fp32 with --backend onnx",
-            found=arguments.precision,
-            fix="Remove it, or use --backend torch.",
-        )
-    return load_segmenter(
-        arguments.checkpoint,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        overlap=arguments.overlap,
-    )
 
 
 def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -211,7 +207,7 @@ def _attempt(
     arguments: argparse.Namespace,
     title: str,
     is_only: bool,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+) -> Result:
     """Segment a case; a fault of its files is reported and does not stop the others, if any."""
     import time
 
@@ -243,7 +239,7 @@ def _segment(
     if arguments.labels is not None:
         label_path = find_label(arguments.labels, case)
         reference = read_labels(label_path, segmenter.num_classes, like=image)
-    prediction = segmenter.segment(image, progress=title)
+    prediction = segmenter.segment(image, progress=title if arguments.bars else None)
     write_labels(arguments.output / case.output_name, prediction.array, like=image)
     record: dict[str, Any] = {}
     classes = dict(enumerate(segmenter.classes, start=1))
@@ -259,8 +255,7 @@ def _segment(
 
 def _report(
     cases: list[InputCase],
-    outcomes: list[dict[str, Any]],
-    records: list[dict[str, Any]],
+    results: list[Result],
     provenance: Provenance,
     arguments: argparse.Namespace,
 ) -> None:
@@ -269,6 +264,7 @@ def _report(
     from swin_unet.report import write_run_report
     from swin_unet.statistics import write_statistics
 
+    records = [{"case": outcome["case"], **record} for outcome, record in results if record]
     output, summary = arguments.output, None
     if arguments.labels is not None and records:
         summary = summarize(records, provenance.facts["classes"], arguments.protocol)
@@ -281,7 +277,7 @@ def _report(
             output,
             cases,
             arguments.labels,
-            outcomes=outcomes,
+            outcomes=[outcome for outcome, _ in results],
             records=records,
             summary=summary,
             facts=provenance.facts,

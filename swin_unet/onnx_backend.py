@@ -83,6 +83,7 @@ def load_segmenter(
     path: Path,
     *,
     device: str = "auto",
+    precision: str | None = None,
     batch_size: int | None = None,
     overlap: float | None = None,
 ) -> Segmenter:
@@ -91,12 +92,20 @@ def load_segmenter(
     Args:
         path: An .onnx file.
         device: `auto` takes the GPU if there is one that ONNX Runtime supports.
+        precision: `fp32`, or None for the same.
         batch_size: Slices at a time; None: as in training's validation.
         overlap: Of sliding windows, in [0, 1); None: as in training's validation.
 
     Raises:
-        UserError: For a file that is not such an export.
+        UserError: For a file that is not such an export, or another precision.
     """
+    if precision not in (None, "fp32"):
+        raise UserError(
+            "--precision",
+            expected="fp32 with --backend onnx",
+            found=str(precision),
+            fix="Remove it, or use --backend torch.",
+        )
     chosen = choose_device(device)
     if device == "auto" and not _supports_cuda():
         chosen = torch.device("cpu")

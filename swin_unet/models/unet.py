@@ -114,12 +114,30 @@ class SwinUNet(nn.Module):
         The image is padded once, by its replicated edges, so that every skip connection fits.
         """
         H, W = image.shape[-2:]
+        x = self.decoder(self.encoder(self._pad(image)))
+        return self._classify(x)[..., :H, :W]
+
+    def forward_scales(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute the logits as `forward` does, and return what they come from.
+
+        Returns:
+            The logits, and the decoder's maps (B, h, w, channels), finest first, at the scales
+            `encoder.strides[:-1]` of the padded image.
+        """
+        H, W = image.shape[-2:]
+        maps = self.decoder.decode(self.encoder(self._pad(image)))
+        return self._classify(self.decoder.to_pixels(maps[0]))[..., :H, :W], maps
+
+    def _pad(self, image: Tensor) -> Tensor:
         stride = self.encoder.strides[-1]
-        bottom, right = (-H) % stride, (-W) % stride
+        bottom, right = (-image.shape[-2]) % stride, (-image.shape[-1]) % stride
         if bottom or right:
             image = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        x = self.decoder(self.encoder(image))
-        return self.head(x.permute(0, 3, 1, 2))[..., :H, :W]
+        return image
+
+    def _classify(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(pixels.permute(0, 3, 1, 2))
+        return logits
 
 
 def skip_scales(skips: int | Collection[int], strides: Sequence[int]) -> frozenset[int]:
