@@ -38,7 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
-    "ablation": set(),
+    "ablation": {
+        "inference",  # the pictures of one case under every setting
+        "imaging",
+        "overlays",
+    },
     "export": {"checkpoint", "provenance", "onnx_backend", "bundle"},
     "bundle": {"models", "imaging", "checkpoint", "inference", "__init__"},
     "onnx_backend": {"imaging", "inference", "devices"},
