@@ -13,15 +13,18 @@ from swin_unet.config import UserError
 if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+    from swin_unet.provenance import Provenance
     from swin_unet.training.distributed import World
 
-# What run.json says of a case, and its scores by class if there are labels.
+# What run.json says of a case, and what was measured of it: its scores, its statistics.
 Result = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def main(argv: list[str]) -> int:
     """Segment as the command line says; return the exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.backend is None:
+        arguments.backend = "onnx" if arguments.checkpoint.suffix.lower() == ".onnx" else "torch"
     cases = _find_cases(arguments)  # before the seconds that importing torch takes
     from swin_unet.training.distributed import choose_own_device, joined
 
@@ -38,8 +41,12 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
 
     segmenter = _load_segmenter(arguments)
     make_folder(arguments.output)
-    checkpoint = str(arguments.checkpoint.resolve())
-    provenance = Provenance(checkpoint=checkpoint, num_processes=world.size)
+    provenance = Provenance(
+        checkpoint=str(arguments.checkpoint.resolve()),
+        classes=list(segmenter.classes),
+        settings=_settings(segmenter, arguments),
+        num_processes=world.size,
+    )
     results = []
     for number, case in world.shard(list(enumerate(cases, start=1))):
         title = f"[{number}/{len(cases)}] {case.name}"
@@ -49,7 +56,7 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
     if world.is_first:
         provenance.write(arguments.output / "run.json", cases=outcomes)
-        _report(results, segmenter, arguments)
+        _report(cases, results, provenance, arguments)
         if failed:
             names = ", ".join(failed)
             print(f"{len(failed)} of {len(cases)} cases failed: {names}", file=sys.stderr)
@@ -61,13 +68,17 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.")
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
+    add("--checkpoint", type=Path, required=True, help="best.pt, last.pt or an .onnx export")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
     add("--labels", type=Path, help="folder of reference label maps to score against")
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
+    add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
+    add("--report", action="store_true", help="write report.html: look at every case, offline")
+    backend_help = "what computes the network; by the ending of --checkpoint if not given"
+    add("--backend", choices=("torch", "onnx"), help=backend_help)
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
@@ -147,10 +158,12 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """Load the checkpoint and refuse options that do not apply to it."""
     from swin_unet.devices import choose_device, choose_precision
     from swin_unet.inference import Segmenter
+    from swin_unet.onnx_backend import load_segmenter
 
     if arguments.precision is not None:
         choose_precision(arguments.precision, choose_device(arguments.device))
-    segmenter = Segmenter.load(
+    load = load_segmenter if arguments.backend == "onnx" else Segmenter.load
+    segmenter = load(
         arguments.checkpoint,
         device=arguments.device,
         precision=arguments.precision,
@@ -175,6 +188,19 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
+def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was used, whoever chose it, for run.json and the report."""
+    return {
+        "preprocessing": segmenter.preprocessing.to_dict(),
+        "backend": arguments.backend,
+        "device": str(segmenter.device),
+        "precision": segmenter.precision,
+        "batch_size": segmenter.batch_size or "by device",
+        "overlap": segmenter.overlap if segmenter.preprocessing.fit == "crop" else None,
+        "protocol": arguments.protocol,
+    }
+
+
 def _attempt(
     segmenter: Segmenter,
     case: InputCase,
@@ -187,7 +213,7 @@ def _attempt(
 
     started = time.monotonic()
     try:
-        metrics = _segment(segmenter, case, arguments, title)
+        record = _segment(segmenter, case, arguments, title)
     except UserError as error:
         if is_only:
             raise
@@ -196,16 +222,17 @@ def _attempt(
     seconds = time.monotonic() - started
     path = arguments.output / case.output_name
     print(f"{title}: {path} ({seconds:.1f} s)")
-    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, metrics
+    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, record
 
 
 def _segment(
     segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
-) -> dict[str, Any] | None:
-    """Read, segment and write a case, and score it if there are labels."""
+) -> dict[str, Any]:
+    """Read, segment and write a case; return what was asked to be measured of it."""
     from swin_unet.evaluation import score_volumes
     from swin_unet.imaging import read_image, read_labels, write_labels
     from swin_unet.imaging.inputs import find_label
+    from swin_unet.statistics import describe_labels
 
     image = read_image(case.paths)
     reference = None
@@ -214,25 +241,48 @@ def _segment(
         reference = read_labels(label_path, segmenter.num_classes, like=image)
     prediction = segmenter.segment(image, progress=title if arguments.bars else None)
     write_labels(arguments.output / case.output_name, prediction.array, like=image)
-    if reference is None:
-        return None
+    record: dict[str, Any] = {}
     classes = dict(enumerate(segmenter.classes, start=1))
-    return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
+    if arguments.statistics:
+        spacing_mm = image.spacing_mm if image.has_spacing else None
+        record["statistics"] = describe_labels(prediction.array, image.array, spacing_mm, classes)
+    if reference is not None:
+        record["metrics"] = score_volumes(
+            prediction, reference, classes, protocol=arguments.protocol
+        )
+    return record
 
 
-def _report(results: list[Result], segmenter: Segmenter, arguments: argparse.Namespace) -> None:
-    """Write and print the scores, if there are any."""
+def _report(
+    cases: list[InputCase],
+    results: list[Result],
+    provenance: Provenance,
+    arguments: argparse.Namespace,
+) -> None:
+    """Write and print what was asked for beside the label maps."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
+    from swin_unet.report import write_run_report
+    from swin_unet.statistics import write_statistics
 
-    records = [
-        {"case": outcome["case"], "metrics": metrics}
-        for outcome, metrics in results
-        if metrics is not None
-    ]
-    if records:
-        summary = summarize(records, segmenter.classes, arguments.protocol)
-        write_metrics(summary, arguments.output)
+    records = [{"case": outcome["case"], **record} for outcome, record in results if record]
+    output, summary = arguments.output, None
+    if arguments.labels is not None and records:
+        summary = summarize(records, provenance.facts["classes"], arguments.protocol)
+        write_metrics(summary, output)
         print_table(summary)
+    if arguments.statistics:
+        write_statistics(output / "statistics.csv", records)
+    if arguments.report:
+        path = write_run_report(
+            output,
+            cases,
+            arguments.labels,
+            outcomes=[outcome for outcome, _ in results],
+            records=records,
+            summary=summary,
+            facts=provenance.facts,
+        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

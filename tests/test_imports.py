@@ -43,7 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",
         "overlays",
     },
-    "export": {"models", "imaging", "checkpoint", "inference"},
+    "export": {"checkpoint", "provenance", "onnx_backend", "bundle"},
+    "bundle": {"models", "imaging", "checkpoint", "inference", "__init__"},
+    "onnx_backend": {"imaging", "inference", "devices"},
+    "statistics": set(),
     "overlays": set(),
     "datasets": {"cli", "imaging", "overlays"},
     "cli": {"config_rules"},
@@ -155,7 +158,9 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
         "datasets.preview",
         "datasets.synapse",
         "swin_unet.evaluation",
+        "swin_unet.export",
         "swin_unet.models.complexity",
+        "swin_unet.report",
     ],
 )
 def test_help_imports_nothing_heavy(command: str) -> None:
