@@ -115,9 +115,9 @@ def as_flags(options: dict[str, str | Path]) -> list[str | Path]:
 
 
 def test_every_shipped_configuration_has_a_stand_in() -> None:
-    assert {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")} == set(
-        STAND_INS
-    )
+    found = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
+    studies = {name for name in found if name.startswith("studies/")}  # grids: test_study.py
+    assert found - studies == set(STAND_INS)
 
 
 @pytest.mark.parametrize(("config", "name"), RUNS, ids=map("-".join, RUNS))
