@@ -1,0 +1,147 @@
+"""SimMIM: learn from images without labels by filling in what was masked.
+
+Source: Xie et al., SimMIM: a Simple Framework for Masked Image Modeling, CVPR 2022. The published
+code reconstructs three channels whatever it is given; this one as many as the image has.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swin_unet.models.encoder import SwinEncoder
+
+
+class SimMIM(nn.Module):
+    """Mask tokens of an encoder and predict their pixels by one linear layer.
+
+    Args:
+        encoder: Of a Swin-UNet or classifier; its tokens are replaced after the embedding.
+        in_channels: Channels of the image.
+        target_window: Predict pixels normalised by mean and deviation of this odd window around
+            them, as Swin V2's recipe does; None: the pixels as they are.
+    """
+
+    def __init__(
+        self, encoder: SwinEncoder, in_channels: int, *, target_window: int | None = None
+    ) -> None:
+        super().__init__()
+        if target_window is not None and target_window % 2 == 0:
+            raise ValueError(f"target_window must be odd, not {target_window}")
+        self.encoder = encoder
+        self.in_channels = in_channels
+        self.target_window = target_window
+        self.mask_token = nn.Parameter(torch.empty(1, 1, 1, encoder.channels[0]))
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        stride = encoder.strides[-1]
+        self.decoder = nn.Sequential(
+            nn.Conv2d(encoder.channels[-1], stride**2 * in_channels, kernel_size=1),
+            nn.PixelShuffle(stride),
+        )
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Reconstruct masked images.
+
+        Args:
+            image: (B, in_channels, H, W), H and W multiples of the encoder's last stride.
+            mask: (B, H / patch, W / patch), 1 where the token is hidden.
+
+        Returns:
+            `loss`, the mean absolute error of the hidden pixels; `reconstruction` and `target`
+            (B, in_channels, H, W), what was predicted and what should have been.
+
+        Raises:
+            ValueError: For another size.
+        """
+        stride = self.encoder.strides[-1]
+        if image.shape[-2] % stride or image.shape[-1] % stride:
+            size = tuple(image.shape[-2:])
+            raise ValueError(f"image size must be a multiple of {stride}, not {size}")
+        reconstruction = self.reconstruct(image, mask)
+        target = image if self.target_window is None else local_norm(image, self.target_window)
+        loss = masked_error(reconstruction, target, self.pixel_mask(mask))
+        return {"loss": loss, "reconstruction": reconstruction, "target": target}
+
+    def reconstruct(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Predict all pixels (B, in_channels, H, W) from the tokens that are not hidden."""
+        tokens = self.encoder.embed(image)
+        hidden = mask[..., None].to(tokens.dtype)
+        tokens = tokens * (1 - hidden) + self.mask_token.to(tokens.dtype) * hidden
+        features = self.encoder.encode_tokens(tokens)[-1]
+        pixels: Tensor = self.decoder(features.permute(0, 3, 1, 2))
+        return pixels
+
+    def pixel_mask(self, mask: Tensor) -> Tensor:
+        """Enlarge a mask of tokens (B, h, w) to pixels (B, 1, H, W)."""
+        patch = self.encoder.strides[0]
+        return mask.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
+
+
+def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean absolute error over the pixels and channels where the mask is 1.
+
+    Args:
+        prediction: (B, C, H, W).
+        target: (B, C, H, W).
+        mask: (B, 1, H, W) of zeros and ones.
+    """
+    mask = mask.float()
+    error = (prediction.float() - target.float()).abs() * mask
+    return error.sum() / (mask.sum() + 1e-5) / prediction.shape[1]
+
+
+def local_norm(image: Tensor, window: int) -> Tensor:
+    """Normalise every pixel by mean and unbiased deviation of the window around it.
+
+    Args:
+        image: (B, C, H, W); beyond its edges there is nothing, the window is cut off.
+        window: Odd side in pixels.
+
+    Returns:
+        (B, C, H, W) float32; 0 where the window is constant.
+    """
+    image = image.float()
+
+    def average(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)
+
+    mean = average(image)
+    count = window**2 * F.avg_pool2d(
+        torch.ones_like(image), window, stride=1, padding=window // 2, count_include_pad=True
+    )
+    # Around the image's mean: the difference of large squares would leave nothing but rounding.
+    centre = image.mean(dim=(2, 3), keepdim=True)
+    centred = image - centre
+    variance = average(centred.square()) - average(centred).square()
+    variance = (variance * count / (count - 1).clamp(min=1)).clamp(min=0)
+    return (image - mean) / torch.sqrt(variance + 1e-6)
+
+
+def random_mask(
+    grid: tuple[int, int], ratio: float, generator: torch.Generator, tokens_per_patch: int = 1
+) -> Tensor:
+    """Hide a share of an image's patches.
+
+    Args:
+        grid: Height and width of the image in tokens.
+        ratio: Share of the mask's patches that are hidden, rounded up.
+        generator: Where the choice comes from.
+        tokens_per_patch: Side of a patch of the mask in tokens; divides the grid.
+
+    Returns:
+        (h, w) float32 of the grid, 1 where hidden.
+
+    Raises:
+        ValueError: When the patches do not fit the grid.
+    """
+    if grid[0] % tokens_per_patch or grid[1] % tokens_per_patch:
+        raise ValueError(f"a grid of {grid} tokens is no multiple of patches of {tokens_per_patch}")
+    height, width = grid[0] // tokens_per_patch, grid[1] // tokens_per_patch
+    order = torch.randperm(height * width, generator=generator)
+    hidden = torch.zeros(height * width)
+    hidden[order[: math.ceil(ratio * height * width)]] = 1
+    mask = hidden.view(height, width)
+    return mask.repeat_interleave(tokens_per_patch, 0).repeat_interleave(tokens_per_patch, 1)
