@@ -36,7 +36,7 @@ clean: ## remove the demo and all caches; keeps .venv and runs/
 	rm -rf demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find swin_unet datasets tests -name __pycache__ -prune -exec rm -rf {} +
 
-demo/data/dataset.json: datasets/phantom.py datasets/abdomen.py | $(INSTALLED)
+demo/data/dataset.json: datasets/abdomen.py $(wildcard datasets/phantom*.py) | $(INSTALLED)
 	$(BIN)/python -m datasets.phantom demo/data --cases 30
 
 $(INSTALLED): requirements.lock

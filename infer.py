@@ -45,10 +45,11 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="infer.py", description="Segment NIfTI volumes.")
+    parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.")
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
-    add("--input", type=Path, nargs="+", required=True, help="files or folders of volumes")
+    input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
+    add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
     add("--labels", type=Path, help="folder of reference label maps to score against")
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
@@ -77,13 +78,16 @@ def _fraction(text: str) -> float:
 
 def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
     """List the cases, checking the whole call before anything takes time."""
+    from swin_unet.imaging.dicom import split_selector
     from swin_unet.imaging.inputs import find_cases, find_label
 
     cases = find_cases(arguments.input)
     if arguments.part is not None:
         cases = _select_part(cases, arguments.checkpoint.parent / "split.json", arguments.part)
     output = arguments.output.resolve()
-    folders = {path.parent.resolve(): "the input" for case in cases for path in case.paths}
+    paths = [path for case in cases for path in case.paths]
+    folders = {path.parent.resolve(): "the input" for path in paths}
+    folders |= {split_selector(path)[0].resolve(): "the input" for path in paths}  # DICOM series
     folders[arguments.checkpoint.resolve().parent] = "the checkpoint"  # holds a run.json as well
     if arguments.labels is not None:
         folders[arguments.labels.resolve()] = "the labels"

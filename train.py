@@ -11,6 +11,7 @@ from swin_unet.config import Config, UserError, to_plain
 
 if TYPE_CHECKING:
     from datasets import Dataset, Split
+    from swin_unet.imaging import Plane
     from swin_unet.training.engine import Progress, Trainer
     from swin_unet.training.tasks import SegmentationData
 
@@ -74,7 +75,9 @@ def _prepare(
         from swin_unet.models.weights import load_weights
 
         notes.append(str(load_weights(model, config.model.pretrained)))
-    data = _build_data(config, dataset, split, device.type)
+    plane, data_notes = _survey_data(config, dataset, split, resume_path)
+    notes += data_notes
+    data = _build_data(config, dataset, split, plane, device.type)
     task = SegmentationTask(model.to(device), data, config)
     trainer = Trainer(config, task, folder, model_description=description, precision=precision)
     if resume_path is not None:
@@ -98,34 +101,53 @@ def _train(trainer: Trainer, notes: list[str]) -> Progress:
     return progress
 
 
+def _survey_data(
+    config: Config, dataset: Dataset, split: Split, resume_path: Path | None
+) -> tuple[Plane, list[str]]:
+    """Choose the plane of the slices, and look at a few label maps.
+
+    Returns:
+        The plane, and what the log is to say about the data.
+    """
+    from datasets import check_label_order, choose_plane, describe_split, pairing_table
+    from datasets.cases import few
+
+    notes = [pairing_table(dataset), *dataset.notes]
+    if resume_path is None:
+        notes.append(describe_split(split, dataset, config))
+    by_name = {case.name: case for case in dataset.cases}
+    training = [by_name[name] for name in split.train]
+    warning = check_label_order(dataset, training[:3])
+    if warning is not None:
+        notes.append(f"warning: {warning}")
+    if config.data.plane != "auto":
+        return config.data.plane, notes
+    plane, odd = choose_plane(training)
+    notes.append(f"data.plane auto: {plane}, by the spacing of the training cases")
+    if odd:
+        notes.append(f"warning: these have another thick axis, or none: {few(odd)}")
+    return plane, notes
+
+
 def _build_data(
-    config: Config, dataset: Dataset, split: Split, device_type: str
+    config: Config, dataset: Dataset, split: Split, plane: Plane, device_type: str
 ) -> SegmentationData:
     """Cache the training slices and put a loader over them."""
     from datasets import load_case
-    from datasets.cache import build_cache
-    from datasets.slices import SliceDataset, build_loader
+    from datasets.slices import build_loader, build_slices
     from swin_unet.imaging import Preprocessing
     from swin_unet.training.tasks import SegmentationData
 
-    preprocessing = Preprocessing.from_config(config.data)
+    preprocessing = Preprocessing.from_config(config.data, plane)
     by_name = {case.name: case for case in dataset.cases}
-    cached = build_cache(
-        [by_name[name] for name in split.train], dataset, preprocessing, config.data.cache_dir
-    )
-    slices = SliceDataset(
-        cached,
-        context_slices=config.data.context_slices,
-        fit=config.data.fit,
-        image_size=config.data.image_size,
-        augmentation=config.data.augmentation,
-        seed=config.seed,
-    )
+    training = [by_name[name] for name in split.train]
+    slices = build_slices(config, dataset, training, preprocessing)
     loader, sampler = build_loader(
         slices,
         batch_size=config.train.batch_size,
         num_workers=config.train.num_workers,
         pin_memory=device_type == "cuda",
+        foreground_fraction=config.data.foreground_fraction,
     )
 
     def load(name: str) -> tuple[Any, Any]:
@@ -146,15 +168,11 @@ def _build_data(
 
 def _make_split(config: Config, dataset: Dataset, resume_path: Path | None) -> Split:
     """Take the resumed run's split, the configured one, or make a new one."""
-    from datasets import load_split, split_cases
+    from datasets import load_split, make_split
 
     if resume_path is not None:
         return load_split(resume_path.parent / "split.json", dataset.cases)
-    if config.data.split_file is not None:
-        return load_split(config.data.split_file, dataset.cases)
-    return split_cases(
-        dataset.cases, config.data.val_fraction, config.data.test_fraction, config.seed
-    )
+    return make_split(dataset, config)
 
 
 def _resume_path(folder: Path, resume: str | None) -> Path | None:
@@ -190,7 +208,9 @@ def _start_run_folder(folder: Path, config: Config, split: Split) -> None:
 
     with atomic_path(folder / "config.yaml") as path:
         path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf8")
-    save_split(split, folder / "split.json")
+    data = config.data
+    seed = config.seed if data.split_file is None else None
+    save_split(split, folder / "split.json", seed=seed, folds=data.folds, fold=data.fold)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from datasets.cases import Case, Dataset, Split, load_case, load_split, save_split, split_cases
-from datasets.decathlon import read_decathlon
-from swin_unet.config import DataConfig, UserError
-
-DATASETS: dict[str, Callable[[Path], Dataset]] = {"decathlon": read_decathlon}
+if TYPE_CHECKING:
+    from datasets.build import DATASETS, build_dataset, list_dataset
+    from datasets.cases import Case, Dataset, Split, choose_plane, load_case
+    from datasets.label_order import check_label_order
+    from datasets.overview import pairing_table
+    from datasets.splits import describe_split, load_split, make_split, save_split, split_cases
 
 __all__ = [
     "DATASETS",
@@ -18,41 +17,35 @@ __all__ = [
     "Dataset",
     "Split",
     "build_dataset",
+    "check_label_order",
+    "choose_plane",
+    "describe_split",
+    "list_dataset",
     "load_case",
     "load_split",
+    "make_split",
+    "pairing_table",
     "save_split",
     "split_cases",
 ]
 
+_HOMES = {
+    "build": ("DATASETS", "build_dataset", "list_dataset"),
+    "cases": ("Case", "Dataset", "Split", "choose_plane", "load_case"),
+    "label_order": ("check_label_order",),
+    "overview": ("pairing_table",),
+    "splits": ("describe_split", "load_split", "make_split", "save_split", "split_cases"),
+}
 
-def build_dataset(config: DataConfig) -> Dataset:
-    """List the cases of the configured data set.
 
-    Raises:
-        UserError: No root, an unknown kind of data set, faults of the folder, or class names
-            other than the configured ones.
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used.
+
+    Otherwise `python -m datasets.synapse` would find its module imported before it runs.
     """
-    if config.root is None:
-        raise UserError(
-            "data.root",
-            expected="the folder of the data set",
-            found="no value",
-            fix="Give --data.root FOLDER.",
-        )
-    if config.name not in DATASETS:
-        raise UserError(
-            "data.name",
-            expected=f"one of {', '.join(sorted(DATASETS))}",
-            found=config.name,
-            fix="Convert the data to one of these layouts.",
-        )
-    dataset = replace(DATASETS[config.name](config.root), on_mismatch=config.on_mismatch)
-    found = list(dataset.classes.values())
-    if config.classes is not None and list(config.classes) != found:
-        raise UserError(
-            config.root,
-            expected=f"the classes {list(config.classes)} of data.classes",
-            found=str(found),
-            fix="Correct data.classes, or give the right data.root.",
-        )
-    return dataset
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"datasets.{home}"), name)
+    raise AttributeError(f"module 'datasets' has no attribute {name!r}")

@@ -28,7 +28,7 @@ class Structure:
     """An ellipsoid of the abdomen, in half widths, depths and heights of its cavity.
 
     Attributes:
-        name: One of CLASSES, or what is drawn without a label.
+        name: What it is; labelled when it is one of the classes asked for.
         centre: Where it usually lies.
         semi_axes: Half lengths.
         hu: Without contrast, in the arterial and in the portal venous phase.
@@ -41,11 +41,6 @@ class Structure:
     hu: tuple[float, float, float]
     bend: float = 0.0
 
-    @property
-    def label(self) -> int:
-        """Value in the label map, 0 for what is not annotated."""
-        return CLASSES.index(self.name) + 1 if self.name in CLASSES else 0
-
 
 # In painting order: what comes later covers what came before, so small organs survive.
 _ANATOMY = (
@@ -55,26 +50,37 @@ _ANATOMY = (
     Structure("spleen", (-0.76, -0.12, 0.42), (0.21, 0.44, 0.50), (48, 125, 118)),
     Structure("right_kidney", (0.50, -0.46, -0.28), (0.25, 0.33, 0.54), (33, 150, 185)),
     Structure("left_kidney", (-0.50, -0.44, -0.18), (0.25, 0.33, 0.54), (33, 150, 185)),
-    Structure("vena_cava", (0.17, -0.20, 0.0), (0.12, 0.14, 9.0), (42, 75, 160)),
+    Structure("inferior_vena_cava", (0.17, -0.20, 0.0), (0.12, 0.14, 9.0), (42, 75, 160)),
     Structure("pancreas", (-0.10, 0.10, 0.02), (0.52, 0.18, 0.34), (40, 100, 88), bend=0.9),
     Structure("aorta", (-0.09, -0.24, 0.0), (0.12, 0.16, 9.0), (44, 320, 165)),
     Structure("gallbladder", (0.44, 0.50, -0.20), (0.19, 0.26, 0.40), (10, 10, 12)),
 )
+# Drawn for whoever asks for their labels only: small, and nothing the eight organs need.
+_MORE_ANATOMY = (
+    Structure("esophagus", (-0.05, -0.04, 0.95), (0.09, 0.11, 0.50), (36, 48, 55)),
+    Structure("portal_and_splenic_veins", (0.06, 0.02, 0.26), (0.34, 0.09, 0.13), (42, 90, 170)),
+    Structure("right_adrenal_gland", (0.36, -0.34, 0.34), (0.10, 0.13, 0.20), (30, 62, 75)),
+    Structure("left_adrenal_gland", (-0.36, -0.30, 0.40), (0.10, 0.13, 0.20), (30, 62, 75)),
+)
 
 
-def draw_abdomen(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_abdomen(
+    points: np.ndarray, rng: np.random.Generator, classes: tuple[str, ...] = CLASSES
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one patient.
 
     Args:
         points: Where to draw, (3, X, Y, Z), in half widths, depths and heights of the body.
         rng: What makes this patient.
+        classes: What is labelled 1, 2, ..., CLASSES or more of the names below.
 
     Returns:
         HU (X, Y, Z) float32, without blur and noise, and labels (X, Y, Z) uint8.
     """
-    painter = _Painter(_warp(points, rng), rng)
+    painter = _Painter(_warp(points, rng), rng, classes)
     painter.paint_bowel()
-    for structure in _ANATOMY:
+    more = tuple(structure for structure in _MORE_ANATOMY if structure.name in classes)
+    for structure in _ANATOMY + more:
         painter.paint_organ(structure)
     painter.paint_ribs()
     painter.paint_spine()
@@ -97,10 +103,14 @@ class _Painter:
     Args:
         points: As for `draw_abdomen`, deformed.
         rng: Draws the contrast phase, the patient's build and all variations.
+        classes: As for `draw_abdomen`.
     """
 
-    def __init__(self, points: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(
+        self, points: np.ndarray, rng: np.random.Generator, classes: tuple[str, ...]
+    ) -> None:
         self._rng = rng
+        self._values = {name: value for value, name in enumerate(classes, start=1)}
         self._phase = rng.dirichlet((0.2, 0.5, 1.2))
         self._muscle_hu = self._enhanced((52, 58, 64))
         under_skin = 1 - rng.uniform(0.06, 0.17)  # a share of the body's radius
@@ -118,7 +128,7 @@ class _Painter:
         local = self._local_points(structure)
         level = np.sqrt((local**2).sum(axis=0))
         mask = self._inside & (level < 1)
-        self.label[mask] = structure.label
+        self.label[mask] = self._values.get(structure.name, 0)
         self.hu[mask] = self._enhanced(structure.hu) + self._rng.normal(0, 6)
         if structure.name.endswith("kidney"):  # the renal pelvis stays darker
             self.hu[mask & (level < 0.4)] = self._enhanced((8, 30, 90))

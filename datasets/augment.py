@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from datasets.flips import Flip, plan_flips
+from swin_unet.config import DataConfig, UserError
+from swin_unet.imaging import Plane
 
 if TYPE_CHECKING:
     import albumentations
 
 AUGMENTATIONS = ("paper", "default", "none")
+CONTEXT = 0.25  # of a crop's size: what `default` may rotate, shrink or shift in on each side
 
 
-def build_augmentation(name: str) -> Augmentation | None:
-    """Return the recipe of this name, None for `none`.
+def build_augmentation(
+    config: DataConfig, plane: Plane, classes: Mapping[int, str]
+) -> Augmentation | None:
+    """Return the recipe of the data section, None for `none`.
 
-    `default` changes place, shape and intensities, but never swaps sides: left and right organs
-    have labels of their own. `paper` is the original's recipe, flips included.
+    `default` changes place, shape and intensities; it mirrors along `flip_axes` only, where a
+    left-right flip exchanges the classes of the two sides. `paper` is what the original does,
+    faults included: its flips leave left and right labels as they are, its quarter turns lay the
+    patient on the side, and it rotates the image by the nearest pixel.
+
+    Args:
+        config: The data section.
+        plane: Of the slices, `auto` resolved.
+        classes: Names of the label values.
+
+    Raises:
+        UserError: Flips that cannot be, or `paper` for slices that are not square.
     """
-    assert name in AUGMENTATIONS
-    return None if name == "none" else Augmentation(name)
+    size = config.image_size
+    if config.augmentation == "none":
+        return None
+    if config.augmentation == "paper" and size[0] != size[1]:
+        raise UserError(
+            "data.augmentation",
+            expected="a square data.image_size for `paper`, which turns slices by 90 degrees",
+            found=str(tuple(size)),
+            fix="Use augmentation `default`, or a square size.",
+        )
+    flips = plan_flips(config, plane, classes) if config.augmentation == "default" else ()
+    return Augmentation(config.augmentation, size, flips)
 
 
 class Augmentation:
@@ -29,15 +57,28 @@ class Augmentation:
 
     Args:
         name: `paper` or `default`.
+        size: Height and width of the results.
+        flips: What `default` may mirror, each with probability one half.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, size: tuple[int, int], flips: Sequence[Flip] = ()) -> None:
+        assert name in AUGMENTATIONS
+        assert name != "none"
         self.name = name
+        self.size = (size[0], size[1])
+        self.flips = tuple(flips)
         self._pipeline: albumentations.Compose | None = None
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Rows above and below, columns left and right that a picture may have in excess."""
+        if self.name == "paper":
+            return 0, 0
+        return round(CONTEXT * self.size[0]), round(CONTEXT * self.size[1])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the pipeline behind: a loader worker builds its own."""
-        return {"name": self.name, "_pipeline": None}
+        return {**self.__dict__, "_pipeline": None}
 
     def __call__(
         self, image: np.ndarray[Any, Any], label: np.ndarray[Any, Any], seed: int
@@ -45,33 +86,35 @@ class Augmentation:
         """Augment one slice.
 
         Args:
-            image: (H, W, C) float32 in any range, which is kept: noise does not leave it.
+            image: (C, H, W) float32 in any range, which each channel keeps: noise does not leave
+                it. H and W are those of `size`, or with `context` on both sides.
             label: (H, W) uint8 or uint16.
             seed: Of this sample.
 
         Returns:
-            Image and label of the same sizes and types.
+            Image (C, h, w) and label (h, w) of the recipe's size and the same types.
         """
         if self._pipeline is None:
-            self._pipeline = _build_pipeline(self.name)
+            self._pipeline = self._build_pipeline()
         # One generator for all steps: set_random_seed would start each from the same number, and
         # the steps of equal probability would then always come together.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        low, high = float(image.min()), float(image.max())
+        low = image.min(axis=(1, 2), keepdims=True)
+        extent = image.max(axis=(1, 2), keepdims=True) - low
         # albumentations clips float images to [0, 1] and takes contrast and noise relative to it.
-        scaled = (image - low) / ((high - low) or 1.0)
-        result = self._pipeline(image=scaled, mask=label)
-        return result["image"] * np.float32(high - low) + np.float32(low), result["mask"]
+        scaled = (image - low) / np.where(extent > 0, extent, 1)
+        result = self._pipeline(image=np.moveaxis(scaled, 0, -1), mask=label)
+        pixels = np.ascontiguousarray(np.moveaxis(result["image"], -1, 0))
+        return pixels * extent + low, result["mask"]
 
+    def _build_pipeline(self) -> albumentations.Compose:
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
+        import albumentations
+        import cv2
 
-def _build_pipeline(name: str) -> albumentations.Compose:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for a newer version
-    import albumentations
-    import cv2
-
-    cv2.setNumThreads(0)  # the loader's workers are the parallelism
-    steps = _paper_steps() if name == "paper" else _default_steps()
-    return albumentations.Compose(steps)
+        cv2.setNumThreads(0)  # the loader's workers are the parallelism
+        steps = _paper_steps() if self.name == "paper" else _default_steps(self.size, self.flips)
+        return albumentations.Compose(steps)
 
 
 def _paper_steps() -> list[Any]:
@@ -87,24 +130,34 @@ def _paper_steps() -> list[Any]:
     return [albumentations.OneOf([turn, rotate, albumentations.NoOp(p=0.25)], p=1)]
 
 
-def _default_steps() -> list[Any]:
-    """Geometry first, then intensity, then resolution, each in a part of the slices."""
+def _default_steps(size: tuple[int, int], flips: Sequence[Flip]) -> list[Any]:
+    """Geometry first, then intensity, then resolution and noise, each in a part of the slices.
+
+    Ranges and probabilities are near nnU-Net's.
+    """
     import albumentations
     import cv2
 
+    from datasets.steps import Contrast, Gamma, Mirror, Noise, Warp
+
     return [
-        albumentations.Affine(
-            scale=(0.8, 1.25), rotate=(-15, 15), translate_percent=(-0.08, 0.08), p=0.7
-        ),
-        albumentations.ElasticTransform(alpha=200, sigma=10, p=0.2),
-        albumentations.RandomGamma(gamma_limit=(70, 150), p=0.3),
-        albumentations.RandomBrightnessContrast(0.15, 0.25, p=0.3),
-        albumentations.GaussNoise(std_range=(0.0, 0.06), p=0.2),
-        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 1.2), p=0.15),
+        Warp(size),
+        *(Mirror(flip.axis, flip.pairs, p=0.5) for flip in flips),
+        Gamma(p=0.35),
+        Contrast(strong_p=0.3),
+        albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 1.0), p=0.15),
         albumentations.Downscale(
-            scale_range=(0.5, 0.9),
+            scale_range=(0.5, 0.95),
             # OpenCV shrinks by area for at most four channels.
             interpolation_pair={"downscale": cv2.INTER_LINEAR, "upscale": cv2.INTER_LINEAR},
             p=0.15,
+        ),
+        Noise(p=0.15),
+        albumentations.CoarseDropout(
+            num_holes_range=(1, 2),
+            hole_height_range=(0.05, 0.15),
+            hole_width_range=(0.05, 0.15),
+            fill=0,
+            p=0.1,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Preprocessed slices on disk, made once per case and read as memory maps."""
+"""Preprocessed slices on disk, made once per case and read slice by slice."""
 
 from __future__ import annotations
 
@@ -12,54 +12,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from datasets.cached import CachedCase, write_header
 from datasets.cases import Case, Dataset, load_case
 from swin_unet.config import UserError
 from swin_unet.files import writable
-from swin_unet.imaging import PreparedVolume, Preprocessing, Volume
+from swin_unet.imaging import PreparedVolume, Preprocessing, Volume, source_files
+from swin_unet.imaging.dicom import is_series
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 FILES = ("image.npy", "label.npy", "meta.json")
 SLAB_SIZE = 8
 SECONDS_PER_DAY = 86_400
 _BUILDING = ".building"
-
-
-@dataclass(frozen=True)
-class CachedCase:
-    """The slices of one case.
-
-    Attributes:
-        name: Of the case.
-        folder: Holds image.npy (S, C, h, w) float16 and label.npy (S, h, w) uint8 or uint16.
-        num_slices: S.
-        size: (h, w) in pixels.
-    """
-
-    name: str
-    folder: Path
-    num_slices: int
-    size: tuple[int, int]
-
-    @property
-    def image_path(self) -> Path:
-        """The memory-mapped image slices."""
-        return self.folder / "image.npy"
-
-    @property
-    def label_path(self) -> Path:
-        """The memory-mapped label slices."""
-        return self.folder / "label.npy"
-
-    @property
-    def num_bytes(self) -> int:
-        """Size on disk."""
-        return self.image_path.stat().st_size + self.label_path.stat().st_size
 
 
 def build_cache(
@@ -112,7 +82,15 @@ def _cached_case(
         meta = _read_meta(folder)
         assert meta is not None
     height, width = meta["size"]
-    return CachedCase(case.name, folder, int(meta["num_slices"]), (height, width))
+    return CachedCase(
+        name=case.name,
+        folder=folder,
+        num_slices=meta["num_slices"],
+        num_channels=meta["num_channels"],
+        size=(height, width),
+        label_dtype=meta["label_dtype"],
+        slice_classes=tuple(map(tuple, meta["slice_classes"])),
+    )
 
 
 def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
@@ -121,7 +99,7 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
     del settings["context_slices"]
     content = {
         "version": CACHE_VERSION,
-        "files": [_fingerprint(path) for path in dict.fromkeys((*case.images, *case.labels))],
+        "files": [_fingerprints(path) for path in dict.fromkeys((*case.images, *case.labels))],
         "preprocessing": settings,
         "num_channels": dataset.num_channels,
         "num_classes": dataset.num_classes,
@@ -130,6 +108,13 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
         "stacked": case.stacked,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fingerprints(path: Path) -> list[Any]:
+    """Tell a path of a case apart from others, and from itself once one of its files changes."""
+    is_there = path.is_file() or is_series(path)
+    files = source_files(path) if is_there else [path]
+    return [path.name, *(_fingerprint(file) for file in files)]  # the name may be FOLDER#SERIES
 
 
 def _fingerprint(path: Path) -> list[str | int]:
@@ -225,40 +210,41 @@ def _build_case(case: Case, dataset: Dataset, preprocessing: Preprocessing, fold
     prepared = preprocessing.prepare(image)
     del image
     _write_images(prepared, folder / "image.npy")
-    _write_labels(prepared, label, folder / "label.npy")
+    slice_classes = _write_labels(prepared, label, folder / "label.npy")
     meta = {
         "case": case.name,
         "num_slices": prepared.num_slices,
+        "num_channels": len(prepared.voxels),
         "size": list(prepared.input_size),
+        "label_dtype": str(label.array.dtype),
+        "slice_classes": slice_classes,
         "bytes": {name: (folder / name).stat().st_size for name in FILES[:2]},
         "images": [str(path) for path in case.images],
         "labels": [str(path) for path in case.labels],
         "preprocessing": preprocessing.to_dict(),
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    (folder / "meta.json").write_text(json.dumps(meta) + "\n", encoding="utf-8")
 
 
 def _write_images(prepared: PreparedVolume, path: Path) -> None:
     shape = (prepared.num_slices, prepared.voxels.shape[0], *prepared.input_size)
     with path.open("wb") as file:
-        _write_header(file, shape, np.dtype(np.float16))
+        write_header(file, shape, np.dtype(np.float16))
         for start, stop in _slabs(prepared.num_slices):
             file.write(prepared.slab(start, stop).half().numpy().tobytes())
 
 
-def _write_labels(prepared: PreparedVolume, label: Volume, path: Path) -> None:
+def _write_labels(prepared: PreparedVolume, label: Volume, path: Path) -> list[list[int]]:
+    """Write the label slices; return the classes that occur in each, background left out."""
     labels = prepared.to_working(label)
+    slice_classes = []
     with path.open("wb") as file:
-        _write_header(file, (prepared.num_slices, *prepared.input_size), labels.dtype)
+        write_header(file, (prepared.num_slices, *prepared.input_size), labels.dtype)
         for start, stop in _slabs(prepared.num_slices):
-            file.write(prepared.labels_slab(labels, start, stop).tobytes())
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Start a .npy file to be written in pieces; a memory map would crash on a full disk."""
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"shape": shape, "fortran_order": False, "descr": descr}
-    np.lib.format.write_array_header_1_0(file, header)
+            slab = prepared.labels_slab(labels, start, stop)
+            file.write(slab.tobytes())
+            slice_classes += [np.unique(picture[picture > 0]).tolist() for picture in slab]
+    return slice_classes
 
 
 def _slabs(num_slices: int) -> Iterator[tuple[int, int]]:

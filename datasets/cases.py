@@ -1,19 +1,24 @@
-"""Cases of a data set, how they are split, and how one is loaded."""
+"""Cases of a data set, and how one is loaded."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from swin_unet.config import UserError
-from swin_unet.files import atomic_path
-from swin_unet.imaging import OnMismatch, Volume, read_image, read_labels
+from swin_unet.imaging import (
+    OnMismatch,
+    Plane,
+    Volume,
+    read_header,
+    read_image,
+    read_labels,
+    thick_plane,
+)
+from swin_unet.imaging.dicom import is_series
 
 PARTS = ("train", "val", "test")
 
@@ -83,60 +88,6 @@ class Split:
     test: tuple[str, ...]
 
 
-def split_cases(
-    cases: Sequence[Case], val_fraction: float, test_fraction: float, seed: int
-) -> Split:
-    """Split the labelled cases by group; the same cases and seed give the same split.
-
-    Every fraction above 0 gets at least one group.
-
-    Raises:
-        UserError: Too few groups for the parts that were asked for.
-    """
-    groups = _groups(case for case in cases if case.labels)
-    num_val, num_test = (
-        _share(fraction, len(groups)) for fraction in (val_fraction, test_fraction)
-    )
-    if num_val + num_test >= len(groups):
-        raise UserError(
-            "data.val_fraction and data.test_fraction",
-            expected=f"at least {num_val + num_test + 1} labelled cases (or patients)",
-            found=str(len(groups)),
-            fix="Add cases, set a fraction to 0, or give data.split_file.",
-        )
-    keys = sorted(groups)
-    order = [keys[index] for index in np.random.default_rng(seed).permutation(len(keys))]
-    parts = order[num_val + num_test :], order[:num_val], order[num_val : num_val + num_test]
-    return Split(*(tuple(sorted(n for key in part for n in groups[key])) for part in parts))
-
-
-def save_split(split: Split, path: str | Path) -> None:
-    """Write split.json."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(split), indent=2) + "\n", encoding="utf-8")
-
-
-def load_split(path: str | Path, cases: Sequence[Case]) -> Split:
-    """Read a split.json and check it against the cases of the data set.
-
-    Raises:
-        UserError: Unreadable file, unknown or unlabelled cases, a case named twice, no training
-            case, or a group in two parts.
-    """
-    path = Path(path)
-    content = read_json(path)
-    if set(content) != set(PARTS) or not all(_is_names(content[part]) for part in PARTS):
-        raise UserError(
-            path,
-            expected="lists of case names under train, val and test",
-            found=f"the keys {sorted(content)}",
-            fix="Take the split.json of an earlier run as a model.",
-        )
-    split = Split(*(tuple(content[part]) for part in PARTS))
-    _check_split(path, split, cases)
-    return split
-
-
 def load_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
     """Read a case's image and its label map, and check them against the data set and each other.
 
@@ -184,6 +135,53 @@ def load_image(case: Case, dataset: Dataset) -> Volume:
     return image
 
 
+def load_label(case: Case, dataset: Dataset) -> Volume:
+    """Read a case's label map alone, on its own grid.
+
+    Raises:
+        UserError: As `load_case`.
+    """
+    assert case.labels
+    return read_labels(
+        case.labels, dataset.num_classes, stacked=case.stacked, values=dataset.label_values
+    )
+
+
+def check_files(cases: Iterable[Case]) -> None:
+    """Raise UserError when files or folders are not there."""
+    missing = missing_files(cases)
+    if missing:
+        others = f", and {len(missing) - 1} other files are missing" if len(missing) > 1 else ""
+        raise UserError(
+            missing[0],
+            expected="a file of the data set",
+            found=f"nothing there{others}",
+            fix="Restore it, or remove its case from the data set.",
+        )
+
+
+def missing_files(cases: Iterable[Case]) -> list[Path]:
+    """List the files and folders of cases that are not there."""
+    files = (path for case in cases for path in (*case.images, *case.labels))
+    return [path for path in dict.fromkeys(files) if not (path.exists() or is_series(path))]
+
+
+def choose_plane(cases: Sequence[Case]) -> tuple[Plane, list[str]]:
+    """Find out what `data.plane: auto` stands for: the plane across the cases' thick axis.
+
+    Returns:
+        The plane, and the names of the cases whose own thick axis is another.
+
+    Raises:
+        UserError: A file without a readable header.
+    """
+    headers = [read_header(case.images[0]) for case in cases]
+    plane = thick_plane(headers)
+    planes = [thick_plane([header]) for header in headers]
+    odd = [case.name for case, own in zip(cases, planes, strict=True) if own != plane]
+    return plane, odd
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -210,51 +208,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _groups(cases: Iterable[Case]) -> dict[str, list[str]]:
-    """Return the case names of each group; a case without one is a group of its own."""
-    groups: dict[str, list[str]] = {}
-    for case in cases:
-        key = f"case {case.name}" if case.group is None else f"group {case.group}"
-        groups.setdefault(key, []).append(case.name)
-    return groups
-
-
-def _share(fraction: float, total: int) -> int:
-    return max(1, round(fraction * total)) if fraction > 0 else 0
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _check_split(path: Path, split: Split, cases: Sequence[Case]) -> None:
-    names = [*split.train, *split.val, *split.test]
-    labelled = {case.name: case for case in cases if case.labels}
-    unknown = [name for name in names if name not in labelled]
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    problem = None
-    if unknown:
-        problem = "labelled cases of the data set", f"unknown names {_few(unknown)}"
-    elif repeated:
-        problem = "every case once", f"{_few(repeated)} more than once"
-    elif not split.train:
-        problem = "training cases", "none"
-    elif torn := _torn_groups(split, labelled):
-        problem = "every patient in one part", f"{_few(torn)} in two"
-    if problem:
-        raise UserError(path, expected=problem[0], found=problem[1], fix="Correct the split file.")
-
-
-def _torn_groups(split: Split, cases: dict[str, Case]) -> list[str]:
-    """List the groups that have cases in more than one part."""
-    parts: dict[str, set[str]] = {}
-    for part in PARTS:
-        for name in getattr(split, part):
-            group = cases[name].group
-            if group is not None:
-                parts.setdefault(group, set()).add(part)
-    return [group for group, where in parts.items() if len(where) > 1]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def few(names: Sequence[str], limit: int = 5) -> str:
+    """List the first names."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

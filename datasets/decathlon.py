@@ -1,63 +1,64 @@
-"""Folders with a dataset.json: Medical Segmentation Decathlon and nnU-Net layouts."""
+"""Folders with a dataset.json: Medical Segmentation Decathlon and nnU-Net layouts.
+
+`python -m datasets.decathlon download Task04_Hippocampus DIR` gets one.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.cases import Case, Dataset, read_json
-from swin_unet.config import UserError
+from datasets.cases import Case, Dataset, few, read_json
+from datasets.pairing import check_names
+from datasets.sources import check_root, no_data
+from swin_unet.config import DataConfig, UserError
+from swin_unet.imaging import split_name
+from swin_unet.imaging.formats import PICTURE_SUFFIXES, SUPPORTED, VOLUME_SUFFIXES
 
 MSD_KEYS = ("modality", "labels", "training")
 NNUNET_KEYS = ("channel_names", "labels", "file_ending")
-SUFFIXES = (".nii.gz", ".nii")
 
 
-def read_decathlon(root: str | Path) -> Dataset:
-    """List the labelled cases of a folder with a dataset.json.
+def read_decathlon(config: DataConfig) -> Dataset:
+    """List the cases of a folder with a dataset.json; those of its test part have no labels.
 
-    Two dialects: MSD has `modality`, `labels` as value to name, and `training` as a list of image
-    and label paths. nnU-Net has `channel_names`, `labels` as name to value, `file_ending`, and
-    the files imagesTr/CASE_0000.nii.gz (one per channel) and labelsTr/CASE.nii.gz.
+    Two dialects: MSD has `modality`, `labels` as value to name, `training` as a list of image and
+    label paths, and may have `test` as a list of images. nnU-Net has `channel_names`, `labels` as
+    name to value, `file_ending`, and the files imagesTr/CASE_0000.nii.gz (one per channel),
+    labelsTr/CASE.nii.gz, and perhaps imagesTs.
 
     Raises:
-        UserError: Missing folder or file, invalid dataset.json, or no cases.
+        UserError: Missing folder or file, invalid dataset.json, or no labelled cases.
     """
-    root = Path(root)
-    _check_root(root)
+    root = check_root(config)
     path = root / "dataset.json"
+    if not path.is_file():
+        fix = "Give the folder that holds dataset.json as --data.root DIR."
+        raise no_data("decathlon", root, "a dataset.json", "none in the folder", fix)
     content = read_json(path)
     is_nnunet = "channel_names" in content
     _check_keys(path, content, NNUNET_KEYS if is_nnunet else MSD_KEYS)
     classes = _classes(path, content["labels"])
     channels = _channels(path, content["channel_names" if is_nnunet else "modality"])
     find = _nnunet_cases if is_nnunet else _msd_cases
-    cases = find(root, content, len(channels))
-    if not cases:
+    labelled, others = find(root, content, len(channels))
+    if not labelled:
         raise UserError(
             root, expected="labelled training cases", found="none", fix="Add images and labels."
         )
-    _check_names(path, cases)
-    return Dataset(tuple(sorted(cases, key=_name)), classes, channels)
+    check_names(path, [case.name for case in (*labelled, *others)])
+    present = [case for case in others if all(file.is_file() for file in case.images)]
+    cases = sorted((*labelled, *present), key=lambda case: case.name)
+    absent = [case.name for case in others if case not in present]
+    return Dataset(tuple(cases), classes, channels, notes=_absence_notes(absent))
 
 
-def _check_root(root: Path) -> None:
-    if not root.is_dir():
-        raise UserError(
-            root,
-            expected="a data set folder",
-            found="a file" if root.exists() else "nothing there",
-            fix="Give the folder that holds dataset.json as --data.root.",
-        )
-    if not (root / "dataset.json").is_file():
-        is_empty = next(root.iterdir(), None) is None
-        raise UserError(
-            root,
-            expected="a dataset.json",
-            found="an empty folder" if is_empty else "none in the folder",
-            fix="Give the folder that holds dataset.json as --data.root.",
-        )
+def _absence_notes(names: list[str]) -> tuple[str, ...]:
+    text = f"test images that dataset.json lists are not there: {len(names)} ({few(names)})"
+    return (text,) if names else ()
 
 
 def _check_keys(path: Path, content: dict[str, Any], keys: tuple[str, ...]) -> None:
@@ -117,8 +118,11 @@ def _channels(path: Path, table: Any) -> tuple[str, ...]:
     return tuple(str(table[index]) for index in expected)
 
 
-def _msd_cases(root: Path, content: dict[str, Any], num_channels: int) -> list[Case]:
-    cases = []
+def _msd_cases(
+    root: Path, content: dict[str, Any], num_channels: int
+) -> tuple[list[Case], list[Case]]:
+    """Return the cases of `training`, whose files must be there, and those of `test`."""
+    labelled = []
     entries = content["training"]
     for entry in entries if isinstance(entries, list) else [entries]:
         if not isinstance(entry, dict) or not {"image", "label"} <= set(entry):
@@ -130,8 +134,11 @@ def _msd_cases(root: Path, content: dict[str, Any], num_channels: int) -> list[C
             )
         label = root / str(entry["label"])
         image = root / str(entry["image"])
-        cases.append(_case(stem(label.name), _msd_images(image, num_channels), label))
-    return cases
+        labelled.append(Case(_stem(label), _msd_images(image, num_channels), (label,)))
+    tests = content.get("test", [])
+    tests = tests if isinstance(tests, list) else []
+    images = [root / path for path in tests if isinstance(path, str)]
+    return labelled, [Case(_stem(path), _msd_images(path, num_channels)) for path in images]
 
 
 def _msd_images(image: Path, num_channels: int) -> tuple[Path, ...]:
@@ -140,27 +147,46 @@ def _msd_images(image: Path, num_channels: int) -> tuple[Path, ...]:
     return files if files[0].is_file() and not image.is_file() else (image,)
 
 
-def _nnunet_cases(root: Path, content: dict[str, Any], num_channels: int) -> list[Case]:
+def _nnunet_cases(
+    root: Path, content: dict[str, Any], num_channels: int
+) -> tuple[list[Case], list[Case]]:
+    """Return the cases of imagesTr or labelsTr, whose files must be there, and of imagesTs."""
     ending = str(content["file_ending"])
-    if ending not in SUFFIXES:
+    if ending.lower() not in VOLUME_SUFFIXES:
         raise UserError(
             root / "dataset.json",
-            expected="file_ending .nii.gz or .nii",
+            expected=f"the file_ending of {SUPPORTED}",
             found=f"'{ending}'",
-            fix="Convert the files to NIfTI.",
+            fix="Convert the files.",
         )
-    pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(ending)}")
-    matches = (pattern.fullmatch(path.name) for path in _files(root / "imagesTr"))
-    names = {match[1] for match in matches if match}
-    names |= {stem(path.name) for path in _files(root / "labelsTr") if path.name.endswith(ending)}
-    return [
-        _case(
-            name,
-            _channel_files(root / "imagesTr" / f"{name}{ending}", num_channels),
-            root / "labelsTr" / f"{name}{ending}",
-        )
-        for name in sorted(names)
+    names = _channel_names(root / "imagesTr", ending)
+    names |= {_stem(path) for path in _files(root / "labelsTr") if path.name.endswith(ending)}
+    labelled = [
+        Case(name, images, (root / "labelsTr" / f"{name}{ending}",))
+        for name, images in _nnunet_images(root / "imagesTr", names, ending, num_channels)
     ]
+    tests = root / "imagesTs"
+    names = _channel_names(tests, ending) if tests.is_dir() else set()
+    return labelled, [Case(*item) for item in _nnunet_images(tests, names, ending, num_channels)]
+
+
+def _channel_names(folder: Path, ending: str) -> set[str]:
+    pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(ending)}")
+    matches = (pattern.fullmatch(path.name) for path in _files(folder))
+    return {match[1] for match in matches if match}
+
+
+def _nnunet_images(
+    folder: Path, names: set[str], ending: str, num_channels: int
+) -> list[tuple[str, tuple[Path, ...]]]:
+    """Return name and channel files of every case; a colour picture has its channels in one."""
+    cases = []
+    for name in sorted(names):
+        files = _channel_files(folder / f"{name}{ending}", num_channels)
+        is_picture = ending.lower() in PICTURE_SUFFIXES
+        in_one = is_picture and not any(path.is_file() for path in files[1:])
+        cases.append((name, files[:1] if in_one else files))
+    return cases
 
 
 def _files(folder: Path) -> list[Path]:
@@ -174,43 +200,23 @@ def _files(folder: Path) -> list[Path]:
 
 def _channel_files(image: Path, num_channels: int) -> tuple[Path, ...]:
     """Return CASE_0000, CASE_0001, ... for an image path without channel suffix."""
-    name, ending = stem(image.name), image.name[len(stem(image.name)) :]
+    name, ending = split_name(image)
     files = [image.with_name(f"{name}_{index:04d}{ending}") for index in range(num_channels)]
     return tuple(files)
 
 
-def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:
-    for path in (*images, label):
-        _check_listed(path)
-    return Case(name, images, (label,))
+def _stem(path: Path) -> str:
+    return split_name(path)[0]
 
 
-def _check_listed(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(
-            path,
-            expected="a file of the data set",
-            found="nothing there",
-            fix="Restore it, or remove its case from the data set.",
-        )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Download a data set, see datasets.download."""
+    from datasets.download import main as download
+
+    return download(argv)
 
 
-def _check_names(path: Path, cases: list[Case]) -> None:
-    names = [case.name for case in cases]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise UserError(
-            path,
-            expected="different names for all cases",
-            found=f"{', '.join(repeated)} more than once",
-            fix="List every case once.",
-        )
+if __name__ == "__main__":
+    from swin_unet.cli import run
 
-
-def stem(name: str) -> str:
-    """Return a file name without .nii or .nii.gz."""
-    return re.sub(r"\.nii(\.gz)?$", "", name)
-
-
-def _name(case: Case) -> str:
-    return case.name
+    sys.exit(run(main))

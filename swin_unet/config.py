@@ -19,6 +19,7 @@ class UserError(Exception):
 
     def __init__(self, subject: str | Path, *, expected: str, found: str, fix: str) -> None:
         super().__init__(f"{subject}: expected {expected}, found {found}. {fix}")
+        self.subject, self.expected, self.found, self.fix = str(subject), expected, found, fix
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,11 @@ def _data_set_rules(data: DataConfig) -> list[tuple[str, Any, bool, str]]:
     """List the options that only some kinds of data sets have."""
     is_folder = data.name == "folder"
     only = "data.name is folder"
+    is_paired, paired = is_folder and data.list_file is None, f"{only} without data.list_file"
     has_split = data.split_file is not None
     return [
-        ("data.images", data.images, is_folder, only),
-        ("data.labels", data.labels, is_folder, only),
+        ("data.images", data.images, is_paired, paired),
+        ("data.labels", data.labels, is_paired, paired),
         ("data.list_file", data.list_file, is_folder, only),
         (
             "data.group_pattern",

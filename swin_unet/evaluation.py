@@ -21,7 +21,8 @@ import numpy as np
 
 from swin_unet.config import UserError
 from swin_unet.files import atomic_path
-from swin_unet.imaging.readers import NIFTI_SUFFIXES, read_labels
+from swin_unet.imaging.formats import VOLUME_SUFFIXES, split_name
+from swin_unet.imaging.readers import read_labels
 from swin_unet.imaging.volume import Volume, check_same_grid
 from swin_unet.metrics import METRICS, VOLUME_METRICS, Protocol, Record, score_case
 
@@ -48,6 +49,8 @@ def score_volumes(
 ) -> dict[str, Record]:
     """Score one case, refusing to compare voxels that lie in different places.
 
+    Where one of the two has no voxel size, what is in mm or ml is undefined.
+
     Args:
         prediction: Predicted label map.
         reference: Reference label map.
@@ -62,10 +65,11 @@ def score_volumes(
         UserError: When the two lie on different grids.
     """
     check_same_grid(prediction, reference)
+    has_spacing = prediction.has_spacing and reference.has_spacing
     records = score_case(
         prediction.array,
         reference.array,
-        reference.spacing_mm,
+        reference.spacing_mm if has_spacing else None,
         classes,
         protocol=protocol,
         surfaces=surfaces,
@@ -214,7 +218,7 @@ def _parse_classes(text: str | None) -> dict[int, str] | None:
 
 
 def pair_files(predictions: Path, labels: Path) -> list[tuple[str, Path, Path]]:
-    """Pair two files, or the files of two folders by name whatever their NIfTI suffix.
+    """Pair two files, or the files of two folders by name whatever their format.
 
     Labels without a prediction are left out, and said so on stderr.
 
@@ -225,7 +229,7 @@ def pair_files(predictions: Path, labels: Path) -> list[tuple[str, Path, Path]]:
         UserError: For a prediction without a label, and for names that occur twice.
     """
     if predictions.is_file() and labels.is_file():
-        return [(_case_name(predictions), predictions, labels)]
+        return [(split_name(predictions)[0], predictions, labels)]
     prediction_paths, label_paths = _list_folder(predictions), _list_folder(labels)
     unpaired = [name for name in prediction_paths if name not in label_paths]
     if unpaired:
@@ -242,7 +246,7 @@ def pair_files(predictions: Path, labels: Path) -> list[tuple[str, Path, Path]]:
 
 
 def _list_folder(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI files of a folder by case name, hidden ones (macOS leaves some) aside."""
+    """Return the label maps of a folder by case name, hidden ones (macOS leaves some) aside."""
     if not folder.is_dir():
         raise UserError(
             folder,
@@ -253,24 +257,18 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(NIFTI_SUFFIXES) and not path.name.startswith(".")
+        if split_name(path)[1].lower() in VOLUME_SUFFIXES and not path.name.startswith(".")
     ]
-    by_name = {_case_name(path): path for path in paths}
+    by_name = {split_name(path)[0]: path for path in paths}
     if not paths or len(by_name) < len(paths):
         twice = [path.name for path in paths if path not in by_name.values()]
         raise UserError(
             folder,
-            expected="one NIfTI file per case",
-            found=f"another file for the case of {twice[0]}" if twice else "no NIfTI file",
+            expected="one label map per case",
+            found=f"another file for the case of {twice[0]}" if twice else "none",
             fix="Keep one of them only." if twice else "Check the path for typing errors.",
         )
     return by_name
-
-
-def _case_name(path: Path) -> str:
-    """Return the file name without .nii or .nii.gz."""
-    endings = [suffix for suffix in NIFTI_SUFFIXES if path.name.lower().endswith(suffix)]
-    return path.name[: -len(endings[0])] if endings else path.name
 
 
 def _score_files(
@@ -278,7 +276,8 @@ def _score_files(
 ) -> dict[str, Record]:
     num_classes = len(classes) + 1 if classes else None
     prediction = read_labels(prediction_path, num_classes)
-    return score_volumes(prediction, read_labels(label_path, num_classes), classes, protocol)
+    reference = read_labels(label_path, num_classes, like=prediction)
+    return score_volumes(prediction, reference, classes, protocol)
 
 
 def _fill_absent(cases: list[dict[str, Any]], protocol: Protocol) -> list[str]:
@@ -286,10 +285,12 @@ def _fill_absent(cases: list[dict[str, Any]], protocol: Protocol) -> list[str]:
     values = sorted({int(name) for case in cases for name in case["metrics"]})
     classes = {value: str(value) for value in values}
     background = np.zeros((1, 1, 1), np.uint8)
-    absent = score_case(background, background, (1.0, 1.0, 1.0), classes, protocol=protocol)
     for case in cases:
+        volumes = [record["volume_ml"] for record in case["metrics"].values()]
+        spacing = None if any(map(math.isnan, volumes)) else (1.0, 1.0, 1.0)
+        absent = score_case(background, background, spacing, classes, protocol=protocol)
         case["metrics"] = absent | case["metrics"]
-    return list(absent)
+    return list(classes.values())
 
 
 if __name__ == "__main__":

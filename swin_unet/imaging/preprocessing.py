@@ -17,12 +17,12 @@ from swin_unet.imaging.orientation import (
     reorient,
     reorient_array,
 )
+from swin_unet.imaging.planes import Plane
 from swin_unet.imaging.volume import Volume
 
 if TYPE_CHECKING:
     import torch
 
-Plane = Literal["axial", "coronal", "sagittal"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
 SAMPLE_SIZE = 4_000_000
 

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
+from swin_unet.config import UserError
 from swin_unet.files import atomic_path
+from swin_unet.imaging.formats import TIFF_SUFFIXES, family_of, split_name
+from swin_unet.imaging.text_writers import write_text_header_files
 from swin_unet.imaging.volume import Volume
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def output_suffix(path: Path) -> str:
+    """Return the ending of the label map that is written for an image.
+
+    Pictures with losses give PNG; DICOM series and arrays, which other programs would not open as
+    label maps, give NIfTI.
+    """
+    suffix, family = split_name(path)[1], family_of(path)
+    if family in ("nifti", "itk") or suffix.lower() in TIFF_SUFFIXES:
+        return suffix
+    return ".png" if family == "picture" else ".nii.gz"
 
 
 def write_labels(path: str | Path, labels: np.ndarray[Any, Any], like: Volume) -> None:
-    """Write a label map as NIfTI on the grid of `like`, whose header it takes over.
+    """Write a label map on the grid of `like`, in the format that the ending of the path says.
 
     Args:
-        path: A .nii or .nii.gz file; replaced if it exists.
+        path: A NIfTI, NRRD or MetaImage file, .png or .tif; replaced if it exists.
         labels: (X, Y, Z) uint8 or uint16, in the axis order of `like`.
-        like: Where affine, sform, qform, their codes and the units come from, byte for byte.
+        like: Where the geometry comes from. A header of the same format is taken over: affine,
+            sform, qform, codes and units, or directions and origin, stay as they are written.
 
     Raises:
-        UserError: The disk is full or the file cannot be written; nothing is left behind.
+        UserError: The disk is full or the file cannot be written, and nothing is left behind; or
+            the format cannot hold it.
     """
+    path = Path(path)
     assert labels.shape == like.shape
     assert labels.dtype in (np.uint8, np.uint16)
-    image = _label_image(labels, like)
+    family = family_of(path)
+    if family == "nifti":
+        _write_nifti(path, labels, like)
+    elif family == "itk":
+        write_text_header_files(path, labels, like)
+    elif family == "picture":
+        _write_picture(path, labels)
+    else:
+        raise UserError(
+            path,
+            expected="the ending of a NIfTI, NRRD or MetaImage file, .png or .tif",
+            found=f"'{path.suffix}'",
+            fix="Choose another name for the label map.",
+        )
+
+
+def _write_nifti(path: Path, labels: np.ndarray[Any, Any], like: Volume) -> None:
+    image = _nifti_image(labels, like)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if temporary.suffix.lower() == ".gz":
             # No name and no time in the archive: the same labels give the same bytes.
@@ -37,8 +77,8 @@ def write_labels(path: str | Path, labels: np.ndarray[Any, Any], like: Volume) -
             image.to_stream(file)
 
 
-def _label_image(labels: np.ndarray[Any, Any], like: Volume) -> nib.Nifti1Image:
-    if like.header is None:
+def _nifti_image(labels: np.ndarray[Any, Any], like: Volume) -> nib.Nifti1Image:
+    if not isinstance(like.header, Nifti1Header):
         return nib.Nifti1Image(labels, like.affine)
     header = like.header.copy()
     header.set_data_dtype(labels.dtype)
@@ -50,3 +90,30 @@ def _label_image(labels: np.ndarray[Any, Any], like: Volume) -> nib.Nifti1Image:
     image_class = nib.Nifti2Image if isinstance(header, Nifti2Header) else nib.Nifti1Image
     # With an affine nibabel might set sform and qform anew; without, the header's stay.
     return image_class(labels, None, header)
+
+
+def _write_picture(path: Path, labels: np.ndarray[Any, Any]) -> None:
+    from PIL import Image
+
+    pages = [Image.fromarray(np.ascontiguousarray(page.T)) for page in np.moveaxis(labels, 2, 0)]
+    is_tiff = path.suffix.lower() in TIFF_SUFFIXES
+    if len(pages) > 1 and not is_tiff:
+        raise UserError(
+            path,
+            expected="a single slice",
+            found=f"{len(pages)} slices",
+            fix="Write a .tif file, which has pages, or NIfTI.",
+        )
+    content = io.BytesIO()  # Pillow would not say that the disk is full
+    if is_tiff:
+        _save_tiff(pages, content)
+    else:
+        pages[0].save(content, "PNG")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _save_tiff(pages: list[Image], file: BinaryIO) -> None:
+    pages[0].save(
+        file, "TIFF", save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate"
+    )

@@ -16,7 +16,7 @@ from swin_unet.evaluation import score_volumes, summarize
 from swin_unet.imaging import Preprocessing, Volume
 from swin_unet.inference import Segmenter
 from swin_unet.losses import DiceCrossEntropyLoss
-from swin_unet.training.pictures import overlay_panel
+from swin_unet.overlays import overlay_panel
 
 NUM_PICTURES = 4
 

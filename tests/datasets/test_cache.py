@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from datasets import Case, Dataset, cache
-from datasets.cache import CachedCase, build_cache
+from datasets.cache import build_cache
+from datasets.cached import CachedCase
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Preprocessing, read, read_labels
 
@@ -64,6 +65,35 @@ def test_slices_are_what_preprocessing_gives(tmp_path: Path, fit: str) -> None:
         assert cached.num_bytes == sum(
             path.stat().st_size for path in (cached.image_path, cached.label_path)
         )
+
+
+@pytest.mark.parametrize("num_classes", [3, 300])
+def test_slices_are_read_one_by_one(tmp_path: Path, num_classes: int) -> None:
+    """Two channels; any rows of any slices are what NumPy reads of the whole files."""
+    generator = np.random.default_rng(0)
+    image, label = tmp_path / "image.nii", tmp_path / "label.nii"
+    save(image, generator.integers(-100, 900, (*SHAPE, 2), dtype=np.int16))
+    save(label, generator.integers(0, num_classes, SHAPE, dtype=np.uint16))
+    classes = {value: f"class {value}" for value in range(1, num_classes)}
+    dataset = Dataset((Case("case", (image,), (label,)),), classes, ("T1", "T2"))
+    (cached,) = build(dataset, tmp_path)
+    images, labels = np.load(cached.image_path), np.load(cached.label_path)
+    assert cached.label_dtype == labels.dtype.name == ("uint8" if num_classes < 256 else "uint16")
+    for start, stop, rows in [(0, 8, slice(0, 10)), (3, 6, slice(2, 9)), (7, 8, slice(0, 1))]:
+        found = cached.read_images(start, stop, rows)
+        assert found.dtype == np.float16
+        np.testing.assert_array_equal(found, images[start:stop, :, rows])
+        np.testing.assert_array_equal(cached.read_label(start, rows), labels[start, rows])
+
+
+def test_the_classes_of_each_slice_are_known(tmp_path: Path) -> None:
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:, 3:, 1:5], label[:2, :3, 4:7] = 2, 1
+    dataset = make_dataset(tmp_path, 1)
+    save(dataset.cases[0].labels[0], label)
+    (cached,) = build(dataset, tmp_path)
+    assert cached.slice_classes == ((), (2,), (2,), (2,), (1, 2), (1,), (1,), ())
+    assert build(dataset, tmp_path) == [cached]  # also when it is read back
 
 
 def test_an_entry_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +212,8 @@ def _build_quickly(
     for name in cache.FILES[:2]:
         np.save(folder / name, np.zeros((8, 2, 2), np.uint8))
     sizes = {name: (folder / name).stat().st_size for name in cache.FILES[:2]}
-    meta = {"num_slices": 8, "size": [2, 2], "bytes": sizes}
+    meta = {"num_slices": 8, "size": [2, 2], "num_channels": 1, "label_dtype": "uint8"}
+    meta |= {"bytes": sizes, "slice_classes": [[]] * 8}
     (folder / "meta.json").write_text(json.dumps(meta))
     barrier.wait(60)  # both have built this case and publish it now
 

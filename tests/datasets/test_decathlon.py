@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from datasets import DATASETS, Dataset, build_dataset, load_case
-from datasets.decathlon import read_decathlon
 from swin_unet.config import DataConfig, UserError
 
 MSD: dict[str, Any] = {
@@ -25,12 +24,17 @@ NNUNET: dict[str, Any] = {
 }
 
 
+def read(root: Path) -> Dataset:
+    return build_dataset(DataConfig(root=root))
+
+
 def make_folder(root: Path, content: dict[str, Any], suffixes: tuple[str, ...]) -> Path:
     """Lay out two cases with empty files."""
+    ending = content.get("file_ending", ".nii.gz")
     for name in ("a", "b"):
         for suffix in suffixes:
-            _touch(root / "imagesTr" / f"{name}{suffix}.nii.gz")
-        _touch(root / "labelsTr" / f"{name}.nii.gz")
+            _touch(root / "imagesTr" / f"{name}{suffix}{ending}")
+        _touch(root / "labelsTr" / f"{name}{ending}")
     (root / "dataset.json").write_text(json.dumps(content))
     return root
 
@@ -50,14 +54,14 @@ def nnunet(root: Path, **changes: Any) -> Path:
 
 def assert_refused(root: Path, subject: Path, *parts: str) -> None:
     with pytest.raises(UserError) as caught:
-        read_decathlon(root)
+        read(root)
     assert str(caught.value).startswith(f"{subject}: expected ")
     for part in parts:
         assert part in str(caught.value)
 
 
 def test_msd(tmp_path: Path) -> None:
-    dataset = read_decathlon(msd(tmp_path))
+    dataset = read(msd(tmp_path))
     assert dataset.classes == {1: "liver", 2: "spleen"}
     assert dataset.channels == ("CT",)
     assert (dataset.num_classes, dataset.num_channels) == (3, 1)
@@ -68,7 +72,7 @@ def test_msd(tmp_path: Path) -> None:
 
 def test_nnunet(tmp_path: Path) -> None:
     _touch(tmp_path / "imagesTr" / "._a_0000.nii.gz")  # what a Mac leaves in archives
-    dataset = read_decathlon(nnunet(tmp_path))
+    dataset = read(nnunet(tmp_path))
     assert dataset.classes == {1: "liver", 2: "spleen"}
     assert dataset.channels == ("T1", "T2")
     assert [case.name for case in dataset.cases] == ["a", "b"]
@@ -78,30 +82,30 @@ def test_nnunet(tmp_path: Path) -> None:
 
 def test_msd_with_channel_files_as_nnunets_first_version(tmp_path: Path) -> None:
     content = MSD | {"modality": {"0": "T1", "1": "T2"}}
-    dataset = read_decathlon(make_folder(tmp_path, content, ("_0000", "_0001")))
+    dataset = read(make_folder(tmp_path, content, ("_0000", "_0001")))
     assert [path.name for path in dataset.cases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
 
 
 def test_more_than_ten_channels_stay_in_order(tmp_path: Path) -> None:
     names = {str(index): f"echo{index}" for index in range(12)}
-    dataset = read_decathlon(msd(tmp_path, modality=names))
+    dataset = read(msd(tmp_path, modality=names))
     assert dataset.channels == tuple(names.values())
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     path = msd(tmp_path) / "dataset.json"
     path.write_text(path.read_text(), encoding="utf-8-sig")
-    assert len(read_decathlon(tmp_path).cases) == 2
+    assert len(read(tmp_path).cases) == 2
 
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     assert_refused(
-        tmp_path / "x", tmp_path / "x", "a data set folder", "nothing there", "--data.root"
+        tmp_path / "x", tmp_path / "x", "a data set folder", "nothing there", "--data.root DIR"
     )
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert_refused(tmp_path, tmp_path, "a dataset.json", "an empty folder", "--data.root")
+    assert_refused(tmp_path, tmp_path, "a data set", "an empty folder", "--data.root")
 
 
 def test_a_folder_without_dataset_json_is_named(tmp_path: Path) -> None:
@@ -192,8 +196,49 @@ def test_a_case_listed_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_file_formats_are_refused(tmp_path: Path) -> None:
-    nnunet(tmp_path, file_ending=".png")
-    assert_refused(tmp_path, tmp_path / "dataset.json", "found '.png'", "Convert")
+    nnunet(tmp_path, file_ending=".bmp")
+    assert_refused(tmp_path, tmp_path / "dataset.json", "found '.bmp'", "Convert")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha", ".png", ".tif", ".TIF"])
+def test_nnunets_file_endings(tmp_path: Path, ending: str) -> None:
+    dataset = read(nnunet(tmp_path, file_ending=ending))
+    assert [case.name for case in dataset.cases] == ["a", "b"]
+    images = tmp_path / "imagesTr"
+    assert dataset.cases[0].images == (images / f"a_0000{ending}", images / f"a_0001{ending}")
+    assert dataset.cases[0].labels == (tmp_path / "labelsTr" / f"a{ending}",)
+
+
+def test_a_colour_picture_of_nnunet_holds_its_channels(tmp_path: Path) -> None:
+    colours = {"0": "R", "1": "G", "2": "B"}
+    content = NNUNET | {"channel_names": colours, "file_ending": ".png"}
+    dataset = read(make_folder(tmp_path, content, ("_0000",)))
+    assert dataset.cases[0].images == (tmp_path / "imagesTr" / "a_0000.png",)
+    assert dataset.num_channels == 3
+
+
+@pytest.mark.parametrize("make", [msd, nnunet])
+def test_test_cases_are_unlabelled(tmp_path: Path, make: Any) -> None:
+    suffixes = ("",) if make is msd else ("_0000", "_0001")
+    root = make(tmp_path, test=["./imagesTs/c.nii.gz", "./imagesTs/d.nii.gz"])
+    for suffix in suffixes:
+        _touch(root / "imagesTs" / f"c{suffix}.nii.gz")
+    dataset = build_dataset(DataConfig(root=root))
+    assert [(case.name, len(case.images), len(case.labels)) for case in dataset.cases] == [
+        ("a", len(suffixes), 1),
+        ("b", len(suffixes), 1),
+        ("c", len(suffixes), 0),
+    ]
+    assert any(
+        "without a label map" in note and "1 of 3 cases (c)" in note for note in dataset.notes
+    )
+    absent = [note for note in dataset.notes if "are not there: 1 (d)" in note]
+    assert len(absent) == (make is msd)  # nnU-Net's dataset.json does not list them
+
+
+def test_a_test_case_with_the_name_of_a_training_case_is_refused(tmp_path: Path) -> None:
+    root = msd(tmp_path, test=["./imagesTs/a.nii.gz"])
+    assert_refused(root, root / "dataset.json", "a more than once", "once")
 
 
 def test_build_dataset_reads_the_configured_folder(tmp_path: Path) -> None:
@@ -202,7 +247,7 @@ def test_build_dataset_reads_the_configured_folder(tmp_path: Path) -> None:
 
 
 def test_build_dataset_needs_a_root() -> None:
-    with pytest.raises(UserError, match=r"data\.root: .*Give --data\.root FOLDER\."):
+    with pytest.raises(UserError, match=r"data\.root: .*Give --data\.root DIR\."):
         build_dataset(DataConfig())
 
 
@@ -219,7 +264,7 @@ def test_build_dataset_knows_its_names(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("SWIN_UNET_DATA" not in os.environ, reason="real data are not part of this")
 def test_the_real_hippocampus_data() -> None:
-    dataset = read_decathlon(Path(os.environ["SWIN_UNET_DATA"]) / "msd_hippocampus")
+    dataset = read(Path(os.environ["SWIN_UNET_DATA"]) / "msd_hippocampus")
     assert len(dataset.cases) == 208
     assert list(dataset.classes.values()) == ["Anterior", "Posterior"]
     for case in dataset.cases[:20]:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from datasets.abdomen import CLASSES
-from datasets.phantom import MIN_SIZE, main, make_case, write_phantoms
+from datasets.phantom import main, write_phantoms
+from datasets.phantom_ct import MIN_SIZE, make_case
 from swin_unet.config import UserError
 
 SMALL = (48, 40, 16)
@@ -174,6 +175,12 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
         (["--test-cases", "-1"], "--test-cases"),
         (["--seed", "-1"], "--seed"),
         (["--size", "96", "96", "4"], "--size"),
+        (["--layout", "acdc", "--size", "96", "96", "2"], "--size"),
+        (["--layout", "btcv", "--cases", "31"], "--cases"),
+        (["--layout", "transunet", "--cases", "2"], "--cases"),
+        (["--layout", "transunet", "--test-cases", "1"], "--test-cases"),
+        (["--layout", "acdc", "--test-cases", "1"], "--test-cases"),
+        (["--layout", "msd", "--format", "png"], "--format"),
     ],
 )
 def test_impossible_numbers_are_refused(tmp_path: Path, flags: list[str], subject: str) -> None:

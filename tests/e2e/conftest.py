@@ -23,6 +23,7 @@ import yaml
 from datasets.phantom import write_phantoms
 from swin_unet import checkpoint as checkpoints
 from swin_unet.cli import run
+from tests.e2e.bad_data import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {
@@ -276,3 +277,9 @@ class Workplace:
 def place(tmp_path: Path, data: Path, config: Path, resize_run: Path, crop_run: Path) -> Workplace:
     shutil.copytree(data, tmp_path / "data")
     return Workplace(tmp_path, config, {"resize": resize_run, "crop": crop_run})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Give an empty folder for a small data set with a fault."""
+    return Bench(tmp_path)

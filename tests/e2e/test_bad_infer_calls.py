@@ -123,7 +123,7 @@ INFER_ROWS: dict[str, Row] = {
         "dataset.json",
         ("NIfTI", ".json"),
     ),
-    "empty input folder": (empty_input, "empty", ("NIfTI files", "none in this folder")),
+    "empty input folder": (empty_input, "empty", ("NIfTI (.nii", "none in this folder")),
     "two inputs, one output": (two_outputs, "phantom_001", ("one output file per input", "other")),
     "channel number missing": (one_of_two_channels_missing, "a_0000", ("_0001", "a_0002")),
     "too many channels": (surplus_channel, "a_0000", ("1 image channel", "found 2")),

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from medpy.metric import binary
+from PIL import Image
 
 from swin_unet.config import UserError
 from swin_unet.evaluation import main, print_table, score_volumes, summarize, write_metrics
@@ -134,6 +135,55 @@ def test_two_files(folders, tmp_path):
     assert summary["mean"]["dice"] == 1
 
 
+def save_png(path: Path, labels: np.ndarray) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(labels[:, :, 2].T.copy()).save(path)
+    return path
+
+
+def test_what_is_in_mm_is_null_without_a_voxel_size(tmp_path, capsys):
+    """Pictures, scored by folder: distances in voxels and all ratios are still there."""
+    predictions, labels = tmp_path / "predictions", tmp_path / "labels"
+    save_png(predictions / "a.png", cube((1, 1)))
+    save_png(labels / "a.png", cube((2, 1), (7, 5)))
+    save_png(predictions / "b.png", cube((4, 4)))
+    save_png(labels / "b.png", cube((4, 4)))
+    assert main([str(predictions), str(labels)]) == 0
+    summary = strict_json(predictions / "metrics.json")
+    unknown = {"hd95_mm", "surface_dice", "volume_ml", "reference_volume_ml"}
+    for case in summary["cases"]:
+        for values in case["metrics"].values():
+            assert all(values[key] is None for key in unknown)
+    first = summary["cases"][0]["metrics"]
+    masks = [cube(corner)[:, :, 2] == 1 for corner in ((1, 1), (2, 1))]
+    assert first["1"]["dice"] == pytest.approx(binary.dc(*masks))
+    assert first["1"]["hd95_pooled_voxels"] == pytest.approx(binary.hd95(*masks))
+    assert first["2"]["outcome"] == "missed"
+    assert first["2"]["hd95_pooled_voxels"] == pytest.approx(math.hypot(12, 10, 1))
+    assert summary["mean"]["hd95_mm"] is None
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mean"))
+    assert row.split()[2:5] == [f"{summary['mean']['dice']:.4f}", "-", "-"]
+    with (predictions / "metrics.csv").open(newline="") as file:
+        assert all(row[key] == "" for row in csv.DictReader(file) for key in unknown)
+    main([str(predictions), str(labels), "--classes", "1,2"])
+    assert strict_json(predictions / "metrics.json") == summary
+
+
+def test_files_of_different_formats_are_paired_and_turned(tmp_path):
+    nifti = write(tmp_path / "predictions" / "a.nii.gz", cube((1, 1), (7, 5)))
+    image = nib.load(nifti)
+    turned = image.as_reoriented([[2, 1], [0, -1], [1, -1]])
+    write(tmp_path / "labels" / "a.nii", np.asarray(turned.dataobj), turned.affine)
+    main([str(tmp_path / "predictions"), str(tmp_path / "labels")])
+    summary = strict_json(tmp_path / "predictions" / "metrics.json")
+    assert summary["mean"]["dice"] == 1
+    np.savez(tmp_path / "labels" / "a.npz", label=cube((1, 1), (7, 5)).T)
+    (tmp_path / "labels" / "a.nii").unlink()
+    main([str(tmp_path / "predictions"), str(tmp_path / "labels")])
+    summary = strict_json(tmp_path / "predictions" / "metrics.json")
+    assert (summary["mean"]["dice"], summary["mean"]["hd95_mm"]) == (1, None)
+
+
 def test_labels_without_prediction_are_mentioned(folders, capsys):
     predictions, labels = folders
     (predictions / "a.nii.gz").unlink()
@@ -175,8 +225,8 @@ def other_label(folders: tuple[Path, Path]) -> None:
         (shifted, "a.nii.gz.*origin"),
         (smaller, "a.nii.gz.*shape"),
         (unpaired, "labels: expected a label map for every prediction.*none for c"),
-        (doubled, "predictions: expected one NIfTI file per case.*a.nii"),
-        (emptied, "predictions: expected one NIfTI file per case, found no NIfTI file"),
+        (doubled, "predictions: expected one label map per case.*a.nii"),
+        (emptied, "predictions: expected one label map per case, found none"),
         (other_label, "b.nii: expected label values from 0 to 2, found 27 voxels with 9"),
     ],
 )

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swin_unet.config import UserError
-from swin_unet.imaging.inputs import find_cases, find_label, split_name
+from swin_unet.imaging import read_image
+from swin_unet.imaging.formats import split_name
+from swin_unet.imaging.inputs import find_cases, find_label
+from tests.dicom_files import write_series
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -77,6 +81,127 @@ def test_labels_are_found_by_case_name_whatever_the_suffix(tmp_path):
         find_label(tmp_path / "in", case)
 
 
-def test_names_are_split_at_the_nifti_suffix():
+def test_names_are_split_at_the_suffix_of_a_known_format():
     assert split_name(Path("x/a.b.nii.gz")) == ("a.b", ".nii.gz")
-    assert split_name(Path("a.mha")) == ("a.mha", "")
+    assert split_name(Path("case0005.npy.h5")) == ("case0005", ".npy.h5")
+    assert split_name(Path("a.MHA")) == ("a", ".MHA")
+    assert split_name(Path("notes.txt")) == ("notes.txt", "")
+    assert split_name(Path(".nii")) == (".nii", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "case_name", "output_name"),
+    [
+        ("a.nrrd", "a", "a.nrrd"),
+        ("a.mhd", "a", "a.mhd"),
+        ("a.b.png", "a.b", "a.b.png"),
+        ("a.jpg", "a", "a.png"),
+        ("a.tiff", "a", "a.tiff"),
+        ("case0005.npy.h5", "case0005", "case0005.nii.gz"),
+        ("a.npz", "a", "a.nii.gz"),
+        ("a.dcm", "a", "a.nii.gz"),
+    ],
+)
+def test_every_format_has_its_output(tmp_path, name, case_name, output_name):
+    (case,) = find_cases([make(tmp_path / "in", name) / name])
+    assert (case.name, case.output_name) == (case_name, output_name)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".png", ".npy.h5", ".tif"])
+def test_channels_of_any_format_are_grouped(tmp_path, ending):
+    folder = make(tmp_path / "in", *(f"a_000{index}{ending}" for index in (1, 0)), f"b{ending}")
+    a, b = find_cases([folder])
+    assert [path.name for path in a.paths] == [f"a_0000{ending}", f"a_0001{ending}"]
+    assert (a.name, b.name) == ("a", "b")
+
+
+def test_voxels_of_a_detached_header_are_no_case_of_their_own(tmp_path):
+    folder = make(tmp_path / "in", "a.mhd", "a.raw", "b.nhdr", "b.raw.gz")
+    assert [case.output_name for case in find_cases([folder])] == ["a.mhd", "b.nhdr"]
+
+
+VOXELS = np.zeros((2, 3, 4), np.int16)
+
+
+def test_a_folder_of_dicom_files_is_one_case(tmp_path, monkeypatch):
+    folder = write_series(tmp_path / "patient1", VOXELS)
+    make(folder, "thumbnail.png", "notes.txt")
+    for given in (folder, Path("."), Path("../patient1")):
+        monkeypatch.chdir(folder)
+        (case,) = find_cases([given])
+        assert (case.name, case.output_name) == ("patient1", "patient1.nii.gz")
+        assert read_image(case.paths).shape == (4, 3, 2)
+
+
+def test_a_folder_of_series_and_volumes_is_all_of_them(tmp_path):
+    for name in ("b.series", "a"):
+        write_series(tmp_path / name, VOXELS)
+    make(tmp_path, "c.nii.gz", "notes.txt")
+    make(tmp_path / "empty")
+    names = [(case.name, case.output_name) for case in find_cases([tmp_path])]
+    assert names == [("c", "c.nii.gz"), ("a", "a.nii.gz"), ("b.series", "b.series.nii.gz")]
+
+
+def test_one_series_of_a_folder_is_a_case(tmp_path):
+    write_series(tmp_path / "ct", VOXELS, description="head / neck")
+    cases = find_cases([Path(f"{tmp_path}/ct#{name}") for name in ("1", "head / neck")])
+    assert [case.name for case in cases] == ["ct_1", "ct_head_neck"]
+    assert [case.output_name for case in cases] == ["ct_1.nii.gz", "ct_head_neck.nii.gz"]
+    assert read_image(cases[1].paths).shape == (4, 3, 2)
+
+
+def test_series_may_be_channels(tmp_path):
+    for name in ("t_0000", "t_0001"):
+        write_series(tmp_path / name, VOXELS)
+    (case,) = find_cases([tmp_path])
+    assert (case.name, len(case.paths)) == ("t", 2)
+    assert read_image(case.paths).num_channels == 2
+
+
+def test_dicom_files_among_volumes_are_refused(tmp_path):
+    write_series(tmp_path, VOXELS)
+    make(tmp_path, "a.nii.gz")
+    with pytest.raises(UserError, match=r"found both: DICOM files and a\.nii\.gz"):
+        find_cases([tmp_path])
+
+
+def test_patterns_are_expanded(tmp_path):
+    make(tmp_path / "x", "a_1.nii.gz", "a_2.nrrd", "b.nii", "notes.txt")
+    write_series(tmp_path / "a_3", VOXELS)
+    cases = find_cases([tmp_path / "x" / "a_*", tmp_path / "a*"])
+    assert [case.name for case in cases] == ["a_1", "a_2", "a_3"]
+    assert [case.name for case in find_cases([tmp_path / "*"])] == ["a_3", "a_1", "a_2", "b"]
+    with pytest.raises(UserError, match="nothing that this pattern fits"):
+        find_cases([tmp_path / "*.txt"])
+
+
+def test_a_name_with_brackets_is_a_file(tmp_path):
+    folder = make(tmp_path / "in", "a[1].nii")
+    assert [case.name for case in find_cases([folder / "a[1].nii"])] == ["a[1]"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("a.png", "a.jpg"), r"that .*a\.jpg would write a\.png as well"),
+        (("a.nii", "a.nii.gz"), r"found .*a\.nii of the same name"),
+        (("a.npz", "a.h5"), r"that .*a\.h5 would write a\.nii\.gz as well"),
+        (("a.mha", "a.nrrd"), "of the same name"),
+    ],
+)
+def test_two_inputs_of_one_name_are_refused(tmp_path, names, found):
+    with pytest.raises(UserError, match=found):
+        find_cases([make(tmp_path / "in", *names)])
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.MHA", "a.png", "a.npy.h5", "a.TIF"])
+def test_labels_of_any_format_are_found(tmp_path, name):
+    (case,) = find_cases([make(tmp_path / "in", "a.jpg") / "a.jpg"])
+    labels = make(tmp_path / "labels", name, "b.nii", "a.raw")
+    assert find_label(labels, case) == labels / name
+
+
+def test_two_labels_of_a_case_are_refused(tmp_path):
+    (case,) = find_cases([make(tmp_path / "in", "a.nii") / "a.nii"])
+    with pytest.raises(UserError, match=r"found a\.nii\.gz, a\.nrrd\. Keep one"):
+        find_label(make(tmp_path / "labels", "a.nrrd", "a.nii.gz"), case)

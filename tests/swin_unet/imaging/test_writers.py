@@ -1,5 +1,4 @@
 import errno
-import itertools
 import os
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import (
@@ -20,12 +18,8 @@ from swin_unet.imaging import (
     read_labels,
     write_labels,
 )
+from tests.imaging_checks import AXIS_CODES, affines
 
-AXIS_CODES = [
-    "".join(codes)
-    for order in itertools.permutations(("LR", "PA", "IS"))
-    for codes in itertools.product(*order)
-]
 GEOMETRY_FIELDS = [
     "pixdim",
     "qform_code",
@@ -44,23 +38,6 @@ GEOMETRY_FIELDS = [
     "magic",
     "sizeof_hdr",
 ]
-
-
-@st.composite
-def affines(draw: st.DrawFn) -> np.ndarray:
-    """Draw any axis codes, rotated and sheared or not."""
-    codes = draw(st.sampled_from(AXIS_CODES))
-    linear = np.zeros((3, 3))
-    for column, (axis, sign) in enumerate(nib.orientations.axcodes2ornt(tuple(codes))):
-        linear[int(axis), column] = sign * draw(st.floats(0.3, 8))
-    angles = draw(st.sampled_from([(0, 0, 0), (10, -20, 35), (45, 0, 0), (0.1, 0.2, 0.3)]))
-    linear = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ linear
-    if draw(st.booleans()):
-        linear[:, 0] += 0.3 * linear[:, 1]
-    affine = np.eye(4)
-    affine[:3, :3] = linear
-    affine[:3, 3] = draw(st.tuples(*[st.floats(-500, 500)] * 3))
-    return affine
 
 
 def geometry(path: Path) -> bytes:

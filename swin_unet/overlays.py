@@ -19,11 +19,22 @@ PALETTE = np.array(
 )  # fmt: skip
 
 
-def to_grey(pixels: np.ndarray[Any, Any]) -> Picture:
-    """Stretch pixels (H, W) to a grey picture (H, W, 3) uint8."""
-    low, high = float(pixels.min()), float(pixels.max())
-    grey = (pixels - low) * (255 / (high - low) if high > low else 0.0)
+def to_grey(pixels: np.ndarray[Any, Any], limits: tuple[float, float] | None = None) -> Picture:
+    """Stretch pixels (H, W) to a grey picture (H, W, 3) uint8.
+
+    Args:
+        pixels: In any range.
+        limits: What becomes black and white; None: the smallest and the largest pixel.
+    """
+    low, high = limits or (float(pixels.min()), float(pixels.max()))
+    grey = (np.clip(pixels, low, high) - low) * (255 / (high - low) if high > low else 0.0)
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def class_colour(value: int) -> tuple[float, float, float]:
+    """Return the colour (red, green, blue) of a class, in [0, 1]."""
+    red, green, blue = (PALETTE[(value - 1) % len(PALETTE)] / 255).tolist()
+    return red, green, blue
 
 
 def overlay(grey: Picture, labels: np.ndarray[Any, Any], opacity: float = 0.5) -> Picture:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swin_unet.training.pictures import PALETTE, overlay, overlay_panel, to_grey
+from swin_unet.overlays import PALETTE, class_colour, overlay, overlay_panel, to_grey
 
 
 def test_grey_spans_the_whole_range_and_a_constant_is_black():
@@ -25,3 +25,15 @@ def test_small_slices_are_enlarged():
     assert overlay_panel(labels, [labels, labels]).shape == (192, 360, 3)
     large = np.zeros((300, 200))
     assert overlay_panel(large, [large]).shape == (300, 400, 3)
+
+
+def test_limits_clip_and_make_slices_comparable():
+    grey = to_grey(np.array([[-5.0, 0.0, 5.0, 9.0]]), limits=(0.0, 5.0))
+    assert grey[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert to_grey(np.full((2, 2), 7.0), limits=(7.0, 7.0)).max() == 0
+
+
+def test_a_class_has_the_colour_of_its_overlay():
+    for value in (1, 2, 8, 9):
+        (drawn,) = overlay(np.zeros((1, 1, 3), np.uint8), np.array([[value]]), opacity=1.0)[0]
+        np.testing.assert_allclose(drawn / 255, class_colour(value))
