@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # Where each network is; imported when it is built, as torch and MONAI take seconds to import.
 MODELS: dict[str, tuple[str, str]] = {
     "swin_unet": ("swin_unet.models.unet", "SwinUNet"),
+    "swin_classifier": ("swin_unet.models.classifier", "SwinClassifier"),
+    "swin_resnet": ("swin_unet.models.resnet", "SwinResNet"),
+    "resnet50": ("swin_unet.models.resnet", "ResNet"),
+    "simmim": ("swin_unet.models.simmim", "build_simmim"),
     "basic_unet": ("swin_unet.models.baselines", "basic_unet"),
     "attention_unet": ("swin_unet.models.baselines", "attention_unet"),
     "swin_unetr": ("swin_unet.models.baselines", "swin_unetr"),

@@ -98,7 +98,10 @@ class SwinEncoder(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """Map images (B, in_channels, H, W) to tokens (B, H / patch, W / patch, embed_dim)."""
-        x = self.patch_embed(image)
+        return self.add_positions(self.patch_embed(image))
+
+    def add_positions(self, x: Tensor) -> Tensor:
+        """Add the absolute position embedding, if there is one, to tokens (B, H, W, embed_dim)."""
         if self.position_grid is None:
             return x
         H, W = x.shape[1:3]

@@ -7,6 +7,7 @@ code reconstructs three channels whatever it is given; this one as many as the i
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,25 +17,28 @@ from swin_unet.models.encoder import SwinEncoder
 
 
 class SimMIM(nn.Module):
-    """Mask tokens of an encoder and predict their pixels by one linear layer.
+    """Hide tokens from an encoder and predict their pixels by one linear layer.
 
     Args:
         encoder: Of a Swin-UNet or classifier; its tokens are replaced after the embedding.
         in_channels: Channels of the image.
         target_window: Predict pixels normalised by mean and deviation of this odd window around
             them, as Swin V2's recipe does; None: the pixels as they are.
+
+    Raises:
+        ValueError: For an even `target_window`.
     """
 
     def __init__(
         self, encoder: SwinEncoder, in_channels: int, *, target_window: int | None = None
     ) -> None:
         super().__init__()
-        if target_window is not None and target_window % 2 == 0:
-            raise ValueError(f"target_window must be odd, not {target_window}")
+        if target_window is not None and (target_window < 3 or target_window % 2 == 0):
+            raise ValueError(f"target_window must be an odd number from 3 on, not {target_window}")
         self.encoder = encoder
         self.in_channels = in_channels
         self.target_window = target_window
-        self.mask_token = nn.Parameter(torch.empty(1, 1, 1, encoder.channels[0]))
+        self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.channels[0]))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         stride = encoder.strides[-1]
         self.decoder = nn.Sequential(
@@ -56,21 +60,19 @@ class SimMIM(nn.Module):
         Raises:
             ValueError: For another size.
         """
-        stride = self.encoder.strides[-1]
-        if image.shape[-2] % stride or image.shape[-1] % stride:
-            size = tuple(image.shape[-2:])
-            raise ValueError(f"image size must be a multiple of {stride}, not {size}")
         reconstruction = self.reconstruct(image, mask)
-        target = image if self.target_window is None else local_norm(image, self.target_window)
+        window = self.target_window
+        target = image if window is None else normalize_locally(image, window)
         loss = masked_error(reconstruction, target, self.pixel_mask(mask))
         return {"loss": loss, "reconstruction": reconstruction, "target": target}
 
     def reconstruct(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict all pixels (B, in_channels, H, W) from the tokens that are not hidden."""
-        tokens = self.encoder.embed(image)
+        self._check_size(image, mask)
+        tokens = self.encoder.patch_embed(image)
         hidden = mask[..., None].to(tokens.dtype)
         tokens = tokens * (1 - hidden) + self.mask_token.to(tokens.dtype) * hidden
-        features = self.encoder.encode_tokens(tokens)[-1]
+        features = self.encoder.encode_tokens(self.encoder.add_positions(tokens))[-1]
         pixels: Tensor = self.decoder(features.permute(0, 3, 1, 2))
         return pixels
 
@@ -78,6 +80,32 @@ class SimMIM(nn.Module):
         """Enlarge a mask of tokens (B, h, w) to pixels (B, 1, H, W)."""
         patch = self.encoder.strides[0]
         return mask.repeat_interleave(patch, 1).repeat_interleave(patch, 2)[:, None]
+
+    def _check_size(self, image: Tensor, mask: Tensor) -> None:
+        """Refuse what would be padded: the prediction would not lie over the image."""
+        (height, width), stride = image.shape[-2:], self.encoder.strides[-1]
+        if height % stride or width % stride:
+            raise ValueError(f"image size must be a multiple of {stride}, not {height} x {width}")
+        patch = self.encoder.strides[0]
+        if mask.shape[-2:] != (height // patch, width // patch):
+            raise ValueError(f"mask of {tuple(mask.shape[-2:])} tokens over {height} x {width}")
+
+
+def build_simmim(
+    in_channels: int, network: dict[str, Any], target_window: int | None = None
+) -> SimMIM:
+    """Build SimMIM around the encoder of a network.
+
+    Args:
+        in_channels: Channels of the image.
+        network: A Swin-UNet or classifier as `model_arguments` describes it.
+        target_window: See `SimMIM`.
+    """
+    from swin_unet.models import build_model
+
+    encoder = build_model(network).encoder
+    assert isinstance(encoder, SwinEncoder)
+    return SimMIM(encoder, in_channels, target_window=target_window)
 
 
 def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -93,7 +121,7 @@ def masked_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return error.sum() / (mask.sum() + 1e-5) / prediction.shape[1]
 
 
-def local_norm(image: Tensor, window: int) -> Tensor:
+def normalize_locally(image: Tensor, window: int) -> Tensor:
     """Normalise every pixel by mean and unbiased deviation of the window around it.
 
     Args:
@@ -104,20 +132,14 @@ def local_norm(image: Tensor, window: int) -> Tensor:
         (B, C, H, W) float32; 0 where the window is constant.
     """
     image = image.float()
-
-    def average(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)
-
-    mean = average(image)
-    count = window**2 * F.avg_pool2d(
-        torch.ones_like(image), window, stride=1, padding=window // 2, count_include_pad=True
-    )
     # Around the image's mean: the difference of large squares would leave nothing but rounding.
-    centre = image.mean(dim=(2, 3), keepdim=True)
-    centred = image - centre
-    variance = average(centred.square()) - average(centred).square()
-    variance = (variance * count / (count - 1).clamp(min=1)).clamp(min=0)
-    return (image - mean) / torch.sqrt(variance + 1e-6)
+    centred = image - image.mean(dim=(2, 3), keepdim=True)
+    mean = _window_mean(centred, window)
+    rows, columns = (_window_lengths(size, window, image.device) for size in image.shape[-2:])
+    count = rows[:, None] * columns
+    variance = (_window_mean(centred.square(), window) - mean.square()).clamp(min=0)
+    variance = variance * count / (count - 1).clamp(min=1)
+    return (centred - mean) / torch.sqrt(variance + 1e-6)
 
 
 def random_mask(
@@ -145,3 +167,16 @@ def random_mask(
     hidden[order[: math.ceil(ratio * height * width)]] = 1
     mask = hidden.view(height, width)
     return mask.repeat_interleave(tokens_per_patch, 0).repeat_interleave(tokens_per_patch, 1)
+
+
+def _window_mean(x: Tensor, window: int) -> Tensor:
+    """Average over a window cut off at the edges; along one axis, then the other, which is fast."""
+    reach = window // 2
+    x = F.avg_pool2d(x, (window, 1), stride=1, padding=(reach, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, window), stride=1, padding=(0, reach), count_include_pad=False)
+
+
+def _window_lengths(size: int, window: int, device: torch.device) -> Tensor:
+    """Count, for every position on an axis, the positions of its window that are on it."""
+    place, reach = torch.arange(size, device=device), window // 2
+    return place.clamp(max=reach) + 1 + (size - 1 - place).clamp(max=reach)
