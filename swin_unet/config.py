@@ -41,6 +41,8 @@ class ModelConfig:
             with, one per stage; None: `window_size`.
         skips: How many skip connections, finest first, or the list of their scales.
         skip_source: Skips leave the encoder before (original code) or after (paper) its blocks.
+        skip_fusion: `mgff` lets the skip connections know each other before they join the
+            decoder, see docs/models.md.
         upsampling: Patch expanding (paper), bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
@@ -60,6 +62,7 @@ class ModelConfig:
     pretrained_window_sizes: list[int] | None = None
     skips: int | list[int] = 3
     skip_source: Literal["pre_block", "post_block"] = "pre_block"
+    skip_fusion: Literal["none", "mgff"] = "none"
     upsampling: Literal["expand", "bilinear", "transpose"] = "expand"
     drop_path_rate: float = 0.2
     checkpointing: bool = False

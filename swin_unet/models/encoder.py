@@ -122,3 +122,22 @@ class SwinEncoder(nn.Module):
                 x = merge(x)
         features[-1] = self.norm(x)
         return features
+
+    def stage_outputs(self, image: Tensor) -> list[Tensor]:
+        """Encode an image to what leaves every stage: its map after the merge.
+
+        These are the stage outputs of the published code.
+
+        Args:
+            image: Images (B, in_channels, H, W).
+
+        Returns:
+            (B, H / stride, W / stride, channels) of the second to the last stage, and that of the
+            last stage after its blocks and the final norm.
+        """
+        x = self.embed(image)
+        outputs = []
+        for stage, merge in zip(self.stages[:-1], self.merges, strict=True):
+            x = merge(stage(x))
+            outputs.append(x)
+        return [*outputs, self.norm(self.stages[-1](x))]

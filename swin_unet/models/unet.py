@@ -7,17 +7,21 @@ ECCV Workshops 2022. Same weights give the same logits as the authors' code at 2
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_unet.layers.initialization import init_linears
+from swin_unet.layers.mgff import SkipFusion
 from swin_unet.layers.resampling import Upsampling
 from swin_unet.layers.stage import Version
 from swin_unet.models.decoder import SwinDecoder
 from swin_unet.models.encoder import FeatureSource, SwinEncoder
 from swin_unet.models.stages import check_stages, per_stage, spread_drop_path
 from swin_unet.models.variants import UNET_VARIANTS, Size
+
+Fusion = Literal["none", "mgff"]
 
 
 class SwinUNet(nn.Module):
@@ -39,6 +43,8 @@ class SwinUNet(nn.Module):
             subset of `patch_size` times 1, 2, 4, ... A skip that is off has no parameters.
         skip_source: Take skips before the encoder's blocks (the authors' code) or after them
             (their figure).
+        skip_fusion: `mgff` lets the skip connections know each other before they join the
+            decoder, see `SkipFusion`; its grid is one window of the last stage.
         upsampling: Patch expanding, bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
@@ -68,6 +74,7 @@ class SwinUNet(nn.Module):
         pretrained_window_sizes: Sequence[int] | None = None,
         skips: int | Collection[int] = 3,
         skip_source: FeatureSource = "pre_block",
+        skip_fusion: Fusion = "none",
         upsampling: Upsampling = "expand",
         drop_path_rate: float = 0.2,
         checkpointing: bool = False,
@@ -93,12 +100,13 @@ class SwinUNet(nn.Module):
             pretrained_window_sizes=pretrained_window_sizes,
             checkpointing=checkpointing,
         )
+        scales = skip_scales(skips, self.encoder.strides[:-1])
         self.decoder = SwinDecoder(
             self.encoder.channels,
             self.encoder.strides,
             num_heads=num_heads,
             window_sizes=windows,
-            skip_scales=skip_scales(skips, self.encoder.strides[:-1]),
+            skip_scales=scales,
             upsampling=upsampling,
             drop_path_rates=drop_path_rates,
             version=version,
@@ -106,7 +114,28 @@ class SwinUNet(nn.Module):
             checkpointing=checkpointing,
         )
         self.head = nn.Conv2d(embed_dim, num_classes, kernel_size=1, bias=False)
+        fused = [stage for stage, stride in enumerate(self.encoder.strides) if stride in scales]
+        self.fusion = self._build_fusion(skip_fusion, fused, num_heads, windows[-1])
+        self._fused = fused
         init_linears(self)
+        if self.fusion is not None:
+            self.fusion.start_at_zero()
+
+    def _build_fusion(
+        self, kind: Fusion, stages: Sequence[int], num_heads: Sequence[int], side: int
+    ) -> SkipFusion | None:
+        """Build the fusion of the skip connections of these stages, on a grid of this side."""
+        if kind == "none":
+            return None
+        if kind != "mgff" or not stages:
+            raise ValueError(f"skip_fusion must be none or mgff, with skips to fuse, not {kind}")
+        return SkipFusion(
+            [self.encoder.channels[stage] for stage in stages],
+            [self.encoder.strides[stage] for stage in stages],
+            grid=(side, side),
+            grid_stride=self.encoder.strides[-1],
+            num_heads=num_heads[stages[-1]],
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (B, num_classes, H, W) of images (B, in_channels, H, W), any H, W >= 1.
@@ -118,8 +147,16 @@ class SwinUNet(nn.Module):
         bottom, right = (-H) % stride, (-W) % stride
         if bottom or right:
             image = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        x = self.decoder(self.encoder(image))
+        x = self.decoder(self._fuse(self.encoder(image)))
         return self.head(x.permute(0, 3, 1, 2))[..., :H, :W]
+
+    def _fuse(self, features: list[Tensor]) -> list[Tensor]:
+        """Replace the maps of the skip connections by fused ones, if they are."""
+        if self.fusion is None:
+            return features
+        fused = self.fusion([features[stage] for stage in self._fused])
+        replaced = dict(zip(self._fused, fused, strict=True))
+        return [replaced.get(stage, x) for stage, x in enumerate(features)]
 
 
 def skip_scales(skips: int | Collection[int], strides: Sequence[int]) -> frozenset[int]:
