@@ -17,6 +17,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "swin_classifier": ("swin_unet.models.classifier", "SwinClassifier"),
     "swin_resnet": ("swin_unet.models.resnet", "SwinResNet"),
     "resnet50": ("swin_unet.models.resnet", "ResNet"),
+    "localizer": ("swin_unet.models.localizer", "Localizer"),
     "simmim": ("swin_unet.models.simmim", "build_simmim"),
     "basic_unet": ("swin_unet.models.baselines", "basic_unet"),
     "attention_unet": ("swin_unet.models.baselines", "attention_unet"),

@@ -3,19 +3,20 @@
 Importance of a token: how much attention it receives, added up over layers (`sum`, the article's
 way), or over paths through the layers (`rollout`, Abnar and Zuidema 2020; `product`, TransFG,
 AAAI 2022). The rows of an attention matrix sum to 1, so what a token receives is a sum over rows.
+The article does not say how its map becomes a box; `locate` is our choice.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Mode = Literal["sum", "rollout", "product"]
+Importance = Literal["sum", "rollout", "product"]
 
 
 class Localizer(nn.Module):
@@ -26,10 +27,13 @@ class Localizer(nn.Module):
         num_classes: Length of the logits.
         image_size: Height and width in pixels, multiples of `patch_size`.
         patch_size: Pixels per token side.
-        hidden_size: Channels of a token.
-        num_layers: Transformer blocks.
+        embed_dim: Channels of a token.
+        depth: Transformer blocks.
         num_heads: Attention heads.
-        mode: How importance is computed.
+        importance: How the importance of a token is computed.
+
+    Raises:
+        ValueError: For arguments that contradict each other.
     """
 
     def __init__(
@@ -39,25 +43,28 @@ class Localizer(nn.Module):
         *,
         image_size: tuple[int, int] = (384, 384),
         patch_size: int = 16,
-        hidden_size: int = 768,
-        num_layers: int = 12,
+        embed_dim: int = 768,
+        depth: int = 12,
         num_heads: int = 12,
-        mode: Mode = "sum",
+        importance: Importance = "sum",
     ) -> None:
         super().__init__()
         from monai.networks.nets import ViT
 
         if image_size[0] % patch_size or image_size[1] % patch_size:
             raise ValueError(f"image_size {image_size} is no multiple of patches of {patch_size}")
+        if embed_dim % num_heads:
+            raise ValueError(f"num_heads {num_heads} does not divide embed_dim {embed_dim}")
+        self.image_size = tuple(image_size)
         self.grid = image_size[0] // patch_size, image_size[1] // patch_size
-        self.mode = mode
+        self.importance = importance
         self.vit = ViT(
             in_channels,
-            image_size,
+            tuple(image_size),
             patch_size,
-            hidden_size=hidden_size,
-            mlp_dim=4 * hidden_size,
-            num_layers=num_layers,
+            hidden_size=embed_dim,
+            mlp_dim=4 * embed_dim,
+            num_layers=depth,
             num_heads=num_heads,
             classification=True,
             num_classes=num_classes,
@@ -66,19 +73,29 @@ class Localizer(nn.Module):
             save_attn=True,
         )
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Classify images (B, in_channels, H, W) of `image_size`.
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits (B, num_classes) of images (B, in_channels, *image_size)."""
+        logits: Tensor = self.vit(image)[0]
+        return logits
+
+    @torch.no_grad()
+    def look(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify images (B, in_channels, *image_size) and say what was looked at.
 
         Returns:
             Logits (B, num_classes), and the importance (B, h, w) of every token.
         """
-        logits, _ = self.vit(image)
-        attentions = [block.attn.att_mat for block in self.vit.blocks]
-        return logits, token_importance(attentions, self.grid, self.mode)
+        logits = self(image)
+        return logits, token_importance(_attentions(self.vit), self.grid, self.importance)
+
+
+def _attentions(vit: Any) -> list[Tensor]:
+    """Return what every layer attended to in the last call, (B, num_heads, N, N) each."""
+    return [block.attn.att_mat for block in vit.blocks]
 
 
 def token_importance(
-    attentions: Sequence[Tensor], grid: tuple[int, int], mode: Mode = "sum"
+    attentions: Sequence[Tensor], grid: tuple[int, int], mode: Importance = "sum"
 ) -> Tensor:
     """Say how important every token is.
 
@@ -121,10 +138,7 @@ def locate(
         (B, 4) int64 boxes (left, top, right, bottom), the ends excluded; the whole image where
         nothing stands out.
     """
-    enlarged = F.interpolate(
-        importance[:, None].float(), size=image_size, mode="bilinear", align_corners=False
-    )[:, 0]
-    boxes = [_box(region, image_size, margin, min_share) for region in enlarged]
+    boxes = [_box(region, image_size, margin, min_share) for region in importance]
     return torch.tensor(boxes, device=importance.device)
 
 
@@ -137,14 +151,26 @@ def crop_boxes(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat(crops)
 
 
+class TwoLooks(TypedDict):
+    """What a `TwoStageClassifier` returns: (B, num_classes) each, (B, 4) and (B, h, w)."""
+
+    logits1: Tensor
+    logits2: Tensor
+    probability: Tensor
+    boxes: Tensor
+    importance: Tensor
+
+
 class TwoStageClassifier(nn.Module):
-    """Classify the image, look again where the localizer points, and average.
+    """Look at the whole image, look again where that pointed, and average both opinions.
 
     Args:
-        classifier: Images (B, C, H, W) to logits; takes crops of `crop_size`.
-        localizer: Finds the region; it is not trained through the crop.
+        classifier: Images (B, C, *crop_size) to logits.
+        localizer: Classifies the whole image and finds the region. It is trained on its own,
+            before: nothing here gives it a gradient.
         crop_size: Height and width of the second look in pixels.
         margin: See `locate`.
+        multi_label: Whether several classes may be true at once.
     """
 
     def __init__(
@@ -154,58 +180,87 @@ class TwoStageClassifier(nn.Module):
         *,
         crop_size: tuple[int, int] = (384, 384),
         margin: float = 0.1,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         self.classifier = classifier
         self.localizer = localizer
         self.crop_size = crop_size
         self.margin = margin
+        self.multi_label = multi_label
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Classify images (B, C, H, W).
+    def forward(self, image: Tensor) -> TwoLooks:
+        """Classify images (B, C, H, W) of any size.
 
         Returns:
-            `logits1` of the localizer and `logits2` of the crop (B, num_classes), `probability`,
-            the mean of both, `boxes` (B, 4) and `importance` (B, h, w).
+            `logits1` of the whole image, `logits2` of the crop, `probability`, the mean of both,
+            `boxes` in pixels of the image and `importance` of the tokens.
         """
-        height, width = image.shape[-2:]
-        grid, patch = self.localizer.grid, self.localizer.vit.patch_embedding.patch_size
-        size = grid[0] * patch[0], grid[1] * patch[1]
-        resized = F.interpolate(image, size, mode="bilinear", antialias=True)
-        logits1, importance = self.localizer(resized)
+        size = image.shape[-2], image.shape[-1]
+        whole_size = self.localizer.image_size
         with torch.no_grad():
-            boxes = locate(importance, (height, width), margin=self.margin)
+            whole = F.interpolate(image, whole_size, mode="bilinear", antialias=True)
+            logits1, importance = self.localizer.look(whole)
+            boxes = locate(importance, size, margin=self.margin)
             crops = crop_boxes(image, boxes, self.crop_size)
         logits2 = self.classifier(crops)
-        probability = (logits1.softmax(dim=1) + logits2.softmax(dim=1)) / 2
-        return {
-            "logits1": logits1,
-            "logits2": logits2,
-            "probability": probability,
-            "boxes": boxes,
-            "importance": importance,
-        }
+        return TwoLooks(
+            logits1=logits1,
+            logits2=logits2,
+            probability=(self._probability(logits1) + self._probability(logits2)) / 2,
+            boxes=boxes,
+            importance=importance,
+        )
+
+    def _probability(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
-def _box(region: Tensor, image_size: tuple[int, int], margin: float, min_share: float) -> list[int]:
-    """Return (left, top, right, bottom) of one importance map at image size."""
+def _box(
+    importance: Tensor, image_size: tuple[int, int], margin: float, min_share: float
+) -> list[int]:
+    """Return (left, top, right, bottom) in pixels for one map of tokens."""
     from scipy.ndimage import find_objects, label
 
-    important = (region > region.mean() + 1e-6 * region.abs().max()).cpu().numpy()
-    regions, count = label(important)
+    # Attention that is the same everywhere differs by its rounding, which is nothing to look at.
+    threshold = importance.mean() + 1e-4 * importance.abs().max()
+    regions, count = label((importance > threshold).cpu().numpy())
     if not count:
         return [0, 0, image_size[1], image_size[0]]
-    largest = int(np.bincount(regions.ravel())[1:].argmax()) + 1
-    rows, columns = find_objects(regions)[largest - 1]
-    top, bottom = _extend(rows.start, rows.stop, image_size[0], margin, min_share)
-    left, right = _extend(columns.start, columns.stop, image_size[1], margin, min_share)
+    sizes = [int((regions == number).sum()) for number in range(1, count + 1)]
+    rows, columns = find_objects(regions)[sizes.index(max(sizes))]
+    top, bottom = extend(
+        rows.start / importance.shape[0] * image_size[0],
+        rows.stop / importance.shape[0] * image_size[0],
+        image_size[0],
+        margin=margin,
+        min_share=min_share,
+    )
+    left, right = extend(
+        columns.start / importance.shape[1] * image_size[1],
+        columns.stop / importance.shape[1] * image_size[1],
+        image_size[1],
+        margin=margin,
+        min_share=min_share,
+    )
     return [left, top, right, bottom]
 
 
-def _extend(start: int, stop: int, size: int, margin: float, min_share: float) -> tuple[int, int]:
-    """Enlarge [start, stop) by the margin and to the minimum, inside [0, size)."""
-    wanted = max((stop - start) * (1 + 2 * margin), min_share * size)
-    length = min(size, round(wanted))
-    first = round((start + stop - length) / 2)
-    first = min(max(0, first), size - length)
-    return first, first + length
+def extend(
+    start: float, stop: float, size: int, *, margin: float, min_share: float
+) -> tuple[int, int]:
+    """Enlarge [start, stop) by a share on each side and to a minimum, inside [0, size).
+
+    Args:
+        start: First position.
+        stop: Behind the last.
+        size: Length of the axis.
+        margin: Share of the length that is added on each side.
+        min_share: Least share of the axis.
+    """
+    added = margin * (stop - start)
+    lacking = max(0.0, min_share * size - (stop - start) - 2 * added)
+    first, last = start - added - lacking / 2, stop + added + lacking / 2
+    overhang = max(0.0, last - size) - max(0.0, -first)  # move back what sticks out, if it fits
+    first, last = first - overhang, last - overhang
+    return max(0, math.floor(first + 1e-6)), min(size, math.ceil(last - 1e-6))
