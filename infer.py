@@ -13,6 +13,7 @@ from swin_unet.config import UserError
 if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+    from swin_unet.two_stage import TwoStageSegmenter
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
     from swin_unet.files import make_folder
 
     cases = _find_cases(arguments)
-    segmenter = _load_segmenter(arguments)
+    segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
 
     from swin_unet.provenance import Provenance
 
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
+    add("--coarse", type=Path, help="checkpoint that finds the region which --checkpoint segments")
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
     add("--labels", type=Path, help="folder of reference label maps to score against")
@@ -161,8 +163,16 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
+def _with_coarse(fine: Segmenter, path: Path | None) -> Segmenter | TwoStageSegmenter:
+    if path is None:
+        return fine
+    from swin_unet.two_stage import load_two_stage
+
+    return load_two_stage(fine, path)
+
+
 def _attempt(
-    segmenter: Segmenter,
+    segmenter: Segmenter | TwoStageSegmenter,
     case: InputCase,
     arguments: argparse.Namespace,
     title: str,
@@ -186,7 +196,10 @@ def _attempt(
 
 
 def _segment(
-    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
+    segmenter: Segmenter | TwoStageSegmenter,
+    case: InputCase,
+    arguments: argparse.Namespace,
+    title: str,
 ) -> dict[str, Any] | None:
     """Read, segment and write a case, and score it if there are labels."""
     from swin_unet.evaluation import score_volumes
@@ -207,7 +220,9 @@ def _segment(
 
 
 def _report_scores(
-    records: list[dict[str, Any]], segmenter: Segmenter, arguments: argparse.Namespace
+    records: list[dict[str, Any]],
+    segmenter: Segmenter | TwoStageSegmenter,
+    arguments: argparse.Namespace,
 ) -> None:
     from swin_unet.evaluation import print_table, summarize, write_metrics
 

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "devices": set(),
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices"},
+    "two_stage": {"imaging", "models", "inference"},
     "evaluation": {"imaging", "metrics"},
     "training": {
         "models",
