@@ -13,34 +13,48 @@ from swin_unet.config import UserError
 if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+    from swin_unet.training.distributed import World
     from swin_unet.two_stage import TwoStageSegmenter
+
+# What run.json says of a case, and its scores by class if there are labels.
+Result = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def main(argv: list[str]) -> int:
     """Segment as the command line says; return the exit code."""
     arguments = _parser().parse_args(argv)
+    cases = _find_cases(arguments)  # before the seconds that importing torch takes
+    from swin_unet.training.distributed import choose_own_device, joined
+
+    with joined() as world:
+        arguments.device = choose_own_device(arguments.device, world)
+        arguments.bars = world.is_first
+        return _run(arguments, cases, world)
+
+
+def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
+    """Segment this process's share of the cases; the first process reports on all of them."""
     from swin_unet.files import make_folder
-
-    cases = _find_cases(arguments)
-    segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
-
     from swin_unet.provenance import Provenance
 
+    segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
     make_folder(arguments.output)
-    provenance = Provenance(checkpoint=str(arguments.checkpoint.resolve()))
-    records, outcomes = [], []
-    for number, case in enumerate(cases, start=1):
+    checkpoint = str(arguments.checkpoint.resolve())
+    provenance = Provenance(checkpoint=checkpoint, num_processes=world.size)
+    results = []
+    for number, case in world.shard(list(enumerate(cases, start=1))):
         title = f"[{number}/{len(cases)}] {case.name}"
-        outcome, metrics = _attempt(segmenter, case, arguments, title, len(cases) == 1)
-        outcomes.append(outcome)
-        if metrics is not None:
-            records.append({"case": case.name, "metrics": metrics})
-    provenance.write(arguments.output / "run.json", cases=outcomes)
-    if arguments.labels is not None and records:
-        _report_scores(records, segmenter, arguments)
+        results.append(_attempt(segmenter, case, arguments, title, len(cases) == 1))
+    results = world.merge(results)
+    outcomes = [outcome for outcome, _ in results]
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
+    if world.is_first:
+        provenance.write(arguments.output / "run.json", cases=outcomes)
+        _report(results, segmenter, arguments)
+        if failed:
+            names = ", ".join(failed)
+            print(f"{len(failed)} of {len(cases)} cases failed: {names}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
         return EXIT_PARTIAL if len(failed) < len(cases) else EXIT_USAGE
     return 0
 
@@ -177,7 +191,7 @@ def _attempt(
     arguments: argparse.Namespace,
     title: str,
     is_only: bool,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+) -> Result:
     """Segment a case; a fault of its files is reported and does not stop the others, if any."""
     import time
 
@@ -211,7 +225,7 @@ def _segment(
     if arguments.labels is not None:
         label_path = find_label(arguments.labels, case)
         reference = read_labels(label_path, segmenter.num_classes, like=image)
-    prediction = segmenter.segment(image, progress=title)
+    prediction = segmenter.segment(image, progress=title if arguments.bars else None)
     write_labels(arguments.output / case.output_name, prediction.array, like=image)
     if reference is None:
         return None
@@ -219,16 +233,23 @@ def _segment(
     return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
 
 
-def _report_scores(
-    records: list[dict[str, Any]],
+def _report(
+    results: list[Result],
     segmenter: Segmenter | TwoStageSegmenter,
     arguments: argparse.Namespace,
 ) -> None:
+    """Write and print the scores, if there are any."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
 
-    summary = summarize(records, segmenter.classes, arguments.protocol)
-    write_metrics(summary, arguments.output)
-    print_table(summary)
+    records = [
+        {"case": outcome["case"], "metrics": metrics}
+        for outcome, metrics in results
+        if metrics is not None
+    ]
+    if records:
+        summary = summarize(records, segmenter.classes, arguments.protocol)
+        write_metrics(summary, arguments.output)
+        print_table(summary)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",  # validation hands volumes to the Segmenter
         "overlays",
         "devices",
+        "provenance",
     },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},

@@ -143,20 +143,39 @@ class SwinUNet(nn.Module):
         The image is padded once, by its replicated edges, so that every skip connection fits.
         """
         H, W = image.shape[-2:]
-        stride = self.encoder.strides[-1]
-        bottom, right = (-H) % stride, (-W) % stride
-        if bottom or right:
-            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        x = self.decoder(self._fuse(self.encoder(image)))
-        return self.head(x.permute(0, 3, 1, 2))[..., :H, :W]
+        x = self.decoder(self._encode(image))
+        return self._classify(x)[..., :H, :W]
 
-    def _fuse(self, features: list[Tensor]) -> list[Tensor]:
-        """Replace the maps of the skip connections by fused ones, if they are."""
+    def forward_scales(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute the logits as `forward` does, and return what they come from.
+
+        Returns:
+            The logits, and the decoder's maps (B, h, w, channels), finest first, at the scales
+            `encoder.strides[:-1]` of the padded image.
+        """
+        H, W = image.shape[-2:]
+        maps = self.decoder.decode(self._encode(image))
+        return self._classify(self.decoder.to_pixels(maps[0]))[..., :H, :W], maps
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        """Encode the padded image to the maps that the decoder takes, fused if they are to be."""
+        features = self.encoder(self._pad(image))
         if self.fusion is None:
             return features
         fused = self.fusion([features[stage] for stage in self._fused])
         replaced = dict(zip(self._fused, fused, strict=True))
         return [replaced.get(stage, x) for stage, x in enumerate(features)]
+
+    def _pad(self, image: Tensor) -> Tensor:
+        stride = self.encoder.strides[-1]
+        bottom, right = (-image.shape[-2]) % stride, (-image.shape[-1]) % stride
+        if bottom or right:
+            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
+        return image
+
+    def _classify(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.head(pixels.permute(0, 3, 1, 2))
+        return logits
 
 
 def skip_scales(skips: int | Collection[int], strides: Sequence[int]) -> frozenset[int]:
