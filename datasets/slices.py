@@ -15,6 +15,7 @@ from datasets.cached import CachedCase
 from datasets.cases import Case
 from datasets.cases import Dataset as CaseSet
 from datasets.crops import choose_crop, inside
+from datasets.pictures import PictureDataset
 from datasets.sampling import SampleKey, SliceSampler
 from swin_unet.config import Config
 from swin_unet.imaging import Preprocessing
@@ -192,7 +193,7 @@ def build_slices(
 
 
 def build_loader(
-    slices: SliceDataset,
+    slices: SliceDataset | PictureDataset,
     *,
     batch_size: int,
     num_workers: int | None,
@@ -204,7 +205,7 @@ def build_loader(
     """Put a loader over slices.
 
     Args:
-        slices: The training slices.
+        slices: The training slices, or pictures.
         batch_size: Slices of a batch, of all processes together; an incomplete last batch is left
             out if there is another.
         num_workers: Loader processes; None: one per core up to 8 beside a GPU, one beside a CPU.

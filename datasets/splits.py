@@ -47,7 +47,8 @@ def make_split(dataset: Dataset, config: Config) -> Split:
         return split_cases(dataset.cases, data.val_fraction, data.test_fraction, seed)
     if published.val or data.val_fraction == 0:
         return published
-    training = [case for case in dataset.cases if case.name in set(published.train)]
+    wanted = set(published.train)
+    training = [case for case in dataset.cases if case.name in wanted]
     drawn = split_cases(training, data.val_fraction, 0.0, seed)
     return Split(drawn.train, drawn.val, published.test)
 

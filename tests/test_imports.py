@@ -48,7 +48,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT = {
     **{part: allowed | BASE for part, allowed in MAY_IMPORT.items()},
-    **{part: set() for part in ("layers", "losses", "metrics", "config")},
+    **{
+        part: set()
+        for part in ("layers", "losses", "metrics", "class_metrics", "confusion", "config")
+    },
     "config_rules": {"config"},
     "files": {"config"},
 }
