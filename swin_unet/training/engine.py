@@ -171,9 +171,11 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """Yield the batches of the epoch that are left, and take the time."""
         self.task.data.set_epoch(self.progress.epoch, self.progress.position)
-        with random_states_kept():
-            iterator = iter(self.task.data.loader)
-        workers = loader_processes(self.task.data.loader, iterator)
+        loader = self.task.data.loader
+        # The processes of the epoch before, if they outlive it, may be gone.
+        with self._saved_on_failure(loader_processes(loader)), random_states_kept():
+            iterator = iter(loader)
+        workers = loader_processes(loader, iterator)
         self.stop.let_workers_die()
         lap = time.monotonic()
         while True:

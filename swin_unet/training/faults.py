@@ -15,12 +15,12 @@ _MISSING = re.compile(r"No such file or directory: '(?P<path>[^']+)'")
 _HANDED_ON = re.compile(r"Caught \w+ in DataLoader worker process")
 
 
-def loader_processes(loader: Any, iterator: Any) -> Sequence[BaseProcess]:
+def loader_processes(loader: Any, iterator: Any = None) -> Sequence[BaseProcess]:
     """Return the processes that make the batches of a torch loader.
 
     Args:
         loader: Has the torch iterator, if its processes outlive an epoch.
-        iterator: Of the loader: torch's, or one that wraps it.
+        iterator: Of the loader: torch's, or one that wraps it; None: not begun yet.
     """
     holders = (iterator, getattr(loader, "_iterator", None))
     found = (getattr(holder, "_workers", None) for holder in holders)
@@ -60,7 +60,7 @@ def _find_ended(workers: Sequence[BaseProcess]) -> BaseProcess | None:
     """Find a process that has ended by itself, or is about to."""
     for worker in workers:
         worker.join(timeout=0.2)
-        if worker.exitcode:
+        if worker.exitcode is not None:  # 0: torch ends a process so that gets SIGTERM
             return worker
     return None
 

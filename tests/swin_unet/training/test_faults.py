@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from swin_unet.training.faults import loader_fault
+from swin_unet.training.faults import loader_fault, loader_processes
 from swin_unet.training.signals import StopRequest
 
 
@@ -81,6 +81,24 @@ def test_a_killed_process_is_told(delay):
     assert fault.startswith("train.num_workers: expected loader processes that live")
     assert "found one ended by SIGKILL. " in fault
     assert "/dev/shm" in fault
+
+
+@pytest.mark.parametrize(("number", "cause"), [("SIGKILL", "SIGKILL"), ("SIGTERM", "exit code 0")])
+def test_a_process_killed_between_two_epochs_is_told(number, cause):
+    """The loader of the training keeps its processes, and wraps torch's iterator."""
+    with StopRequest() as stop:
+        loader = DataLoader(list(range(4)), num_workers=1, persistent_workers=True)
+        assert loader_processes(loader) == ()
+        iterator = iter(loader)
+        stop.let_workers_die()
+        (process,) = loader_processes(loader, map(str, iterator))
+        assert len(list(iterator)) == 4
+        os.kill(process.pid, signal.Signals[number])
+        process.join()
+        with pytest.raises(RuntimeError) as raised:
+            iter(loader)
+        fault = loader_fault(raised.value, loader_processes(loader))
+    assert f"found one ended by {cause}. " in str(fault)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
