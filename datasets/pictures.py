@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from datasets.augment import Augmentation, build_augmentation
 from datasets.cases import Case, load_image
 from datasets.cases import Dataset as CaseSet
-from datasets.sampling import SampleKey
+from datasets.sampling import SampleKey, Samples
 from swin_unet.config import Config, UserError
 from swin_unet.imaging import Preprocessing
 
 
-class PictureDataset(Dataset[dict[str, Any]]):
+class PictureDataset(Samples):
     """Pictures of a data set, each with the number of its class from 0 on.
 
     Nothing is cached: reading and resizing a picture takes a few milliseconds.

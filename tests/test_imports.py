@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ablation": set(),
     "export": {"models", "imaging", "checkpoint", "inference"},
     "overlays": set(),
-    "datasets": {"cli", "imaging", "overlays"},
+    "datasets": {"cli", "imaging", "masks", "overlays"},
     "cli": {"config_rules"},
     "__init__": {"layers", "models", "inference"},  # the public names, lazily
 }
@@ -50,9 +50,10 @@ MAY_IMPORT = {
     **{part: allowed | BASE for part, allowed in MAY_IMPORT.items()},
     **{
         part: set()
-        for part in ("layers", "losses", "metrics", "class_metrics", "confusion", "config")
+        for part in ("layers", "losses", "metrics", "class_metrics", "confusion", "masks", "config")
     },
-    "config_rules": {"config"},
+    "config_rules": {"config", "task_rules"},
+    "task_rules": {"config"},
     "files": {"config"},
 }
 

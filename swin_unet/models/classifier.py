@@ -52,7 +52,7 @@ class SwinClassifier(nn.Module):
         in_channels: int = 3,
         num_classes: int = 1000,
         *,
-        image_size: int | tuple[int, int] = 224,
+        image_size: int | Sequence[int] = 224,
         size: Size = "tiny",
         version: Version = 1,
         embed_dim: int | None = None,
@@ -73,7 +73,8 @@ class SwinClassifier(nn.Module):
         depths = tuple(depths or variant.depths)
         num_heads = tuple(num_heads or variant.num_heads)
         check_stages(embed_dim, depths, num_heads, version, pretrained_window_sizes)
-        pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        pair = height, width
         self.image_size = pair
         self.strict_image_size = strict_image_size
         grid = (-(-pair[0] // patch_size), -(-pair[1] // patch_size))

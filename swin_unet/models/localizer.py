@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Importance = Literal["sum", "rollout", "product"]
+MAX_TOKENS = 2500  # attention is quadratic in them, and all of it is kept
 
 
 class Localizer(nn.Module):
@@ -27,9 +28,9 @@ class Localizer(nn.Module):
         num_classes: Length of the logits.
         image_size: Height and width in pixels, multiples of `patch_size`.
         patch_size: Pixels per token side.
-        embed_dim: Channels of a token.
-        depth: Transformer blocks.
-        num_heads: Attention heads.
+        embed_dim: Channels of a token; None: 768, as in ViT-B.
+        depths: Transformer blocks, one number as a ViT has one stage; None: 12.
+        num_heads: Attention heads, one number; None: 12.
         importance: How the importance of a token is computed.
 
     Raises:
@@ -41,31 +42,39 @@ class Localizer(nn.Module):
         in_channels: int = 3,
         num_classes: int = 2,
         *,
-        image_size: tuple[int, int] = (384, 384),
+        image_size: Sequence[int] = (384, 384),
         patch_size: int = 16,
-        embed_dim: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
+        embed_dim: int | None = None,
+        depths: Sequence[int] | None = None,
+        num_heads: Sequence[int] | None = None,
         importance: Importance = "sum",
     ) -> None:
         super().__init__()
         from monai.networks.nets import ViT
 
-        if image_size[0] % patch_size or image_size[1] % patch_size:
+        if any(len(numbers) != 1 for numbers in (depths or (12,), num_heads or (12,))):
+            raise ValueError(f"depths {depths} and num_heads {num_heads} need one number each")
+        height, width = image_size
+        dim, (depth,), (heads,) = embed_dim or 768, depths or (12,), num_heads or (12,)
+        if height % patch_size or width % patch_size:
             raise ValueError(f"image_size {image_size} is no multiple of patches of {patch_size}")
-        if embed_dim % num_heads:
-            raise ValueError(f"num_heads {num_heads} does not divide embed_dim {embed_dim}")
-        self.image_size = tuple(image_size)
-        self.grid = image_size[0] // patch_size, image_size[1] // patch_size
+        if dim % heads:
+            raise ValueError(f"num_heads {heads} does not divide embed_dim {dim}")
+        self.image_size = height, width
+        self.grid = height // patch_size, width // patch_size
+        if self.grid[0] * self.grid[1] > MAX_TOKENS:
+            raise ValueError(
+                f"patch_size {patch_size} makes too many tokens of {image_size}: use 16"
+            )
         self.importance = importance
         self.vit = ViT(
             in_channels,
-            tuple(image_size),
+            self.image_size,
             patch_size,
-            hidden_size=embed_dim,
-            mlp_dim=4 * embed_dim,
+            hidden_size=dim,
+            mlp_dim=4 * dim,
             num_layers=depth,
-            num_heads=num_heads,
+            num_heads=heads,
             classification=True,
             num_classes=num_classes,
             post_activation="None",

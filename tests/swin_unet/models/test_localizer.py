@@ -18,7 +18,7 @@ from swin_unet.models.localizer import (
 GRID = (6, 8)
 NUM_TOKENS = 1 + GRID[0] * GRID[1]
 MODES = ["sum", "rollout", "product"]
-TINY = {"image_size": (32, 48), "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+TINY = {"image_size": (32, 48), "patch_size": 8, "embed_dim": 16, "depths": [3], "num_heads": [2]}
 
 
 def uniform(num_layers=3, batch_size=1):
@@ -142,7 +142,12 @@ def test_what_the_vit_attends_to_comes_from_its_own_layers():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"image_size": (30, 48)}, "multiple of patches of 8"), ({"num_heads": 3}, "does not divide")],
+    [
+        ({"image_size": (30, 48)}, "multiple of patches of 8"),
+        ({"num_heads": [3]}, "does not divide"),
+        ({"depths": [2, 2]}, "need one number each"),
+        ({"patch_size": 1, "image_size": (64, 64)}, "too many tokens"),
+    ],
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
