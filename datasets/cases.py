@@ -18,6 +18,7 @@ from swin_unet.imaging import (
     read_header,
     read_image,
     read_labels,
+    source_files,
     thick_plane,
 )
 from swin_unet.imaging.dicom import is_series
@@ -165,6 +166,24 @@ def without_labels(dataset: Dataset) -> Dataset:
     """Return the data set for learning from images alone: all its cases, and none of its labels."""
     cases = tuple(replace(case, labels=case.images) for case in dataset.cases)
     return replace(dataset, cases=cases, images_only=True, label_values=None)
+
+
+def files_of(dataset: Dataset, cases: Iterable[Case]) -> dict[str, list[Path]]:
+    """List the files of every case, by its name; pictures are taken together.
+
+    Raises:
+        UserError: Missing or unsupported file, or a damaged header.
+    """
+    if dataset.targets is not None:  # there may be many thousands
+        return {"pictures": sorted({path for case in cases for path in case.images})}
+    return {
+        case.name: [
+            file
+            for path in dict.fromkeys((*case.images, *case.labels))
+            for file in source_files(path)
+        ]
+        for case in cases
+    }
 
 
 def check_files(cases: Iterable[Case]) -> None:

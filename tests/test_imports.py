@@ -26,11 +26,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"imaging", "models", "checkpoint", "devices"},
     "two_stage": {"imaging", "models", "inference"},
     "evaluation": {"imaging", "metrics"},
+    "classifying": {"imaging", "models", "checkpoint", "devices"},
     "training": {
         "models",
         "losses",
         "checkpoint",
         "inference",
+        "classifying",
+        "class_metrics",
+        "confusion",
+        "masks",
         "evaluation",
         "imaging",  # validation hands volumes to the Segmenter
         "overlays",
