@@ -49,7 +49,11 @@ class ModelConfig:
             swin_unet.models.localizer.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random` (paper), or `local`, which learns
+            much faster from random weights; version 1 only.
         pretrained: Weights to start from, see swin_unet.models.weights.
+        pretrained_decoder: Put the weights of an encoder into the mirrored decoder, too, as the
+            original does.
     """
 
     name: Literal[
@@ -72,16 +76,20 @@ class ModelConfig:
     importance: Literal["sum", "rollout", "product"] = "sum"
     drop_path_rate: float = 0.2
     checkpointing: bool = False
+    position_init: Literal["random", "local"] = "random"
     pretrained: Path | None = None
+    pretrained_decoder: bool = True
 
 
 # What each network takes of ModelConfig, beside its name; the rest is refused when given.
 _SWIN = frozenset({
     "size", "version", "patch_size", "embed_dim", "depths", "num_heads", "window_size",
-    "pretrained_window_sizes", "drop_path_rate", "checkpointing", "pretrained",
+    "pretrained_window_sizes", "drop_path_rate", "checkpointing", "position_init", "pretrained",
 })  # fmt: skip
 MODEL_OPTIONS: dict[str, frozenset[str]] = {
-    "swin_unet": _SWIN | {"skips", "skip_source", "skip_fusion", "upsampling"},
+    "swin_unet": _SWIN | {
+        "skips", "skip_source", "skip_fusion", "upsampling", "pretrained_decoder",
+    },
     "basic_unet": frozenset({"embed_dim"}),
     "attention_unet": frozenset({"embed_dim"}),
     "swin_unetr": frozenset({

@@ -10,7 +10,7 @@ from swin_unet.config import PICTURE_SETS, TASK_MODELS, Config, SimMIMConfig
 Rule = tuple[str, Any, bool, str]
 # Options of the recipe for label maps, and of a Swin-UNet's decoder.
 _LOSS_OPTIONS = ("loss", "ce_weight", "dice_weight", "class_weights", "deep_supervision")
-_DECODER_OPTIONS = ("skips", "skip_source", "skip_fusion", "upsampling")
+_DECODER_OPTIONS = ("skips", "skip_source", "skip_fusion", "upsampling", "pretrained_decoder")
 
 
 def task_range_rules(config: Config) -> list[Rule]:

@@ -47,7 +47,7 @@ def model_arguments(
         num_classes: Channels of the logits.
         image_size: Height and width of the images, for classifiers.
     """
-    applicable = MODEL_OPTIONS[config.name] - {"pretrained"}
+    applicable = MODEL_OPTIONS[config.name] - {"pretrained", "pretrained_decoder"}
     fields = {key: value for key, value in asdict(config).items() if key in applicable}
     if config.name in _SIZED:
         assert image_size is not None

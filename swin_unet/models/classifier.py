@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from swin_unet.layers.initialization import init_linears
+from swin_unet.layers.initialization import init_linears, look_locally
 from swin_unet.layers.mgff import MGFF, fitting_kernels
 from swin_unet.layers.stage import Version
 from swin_unet.models.encoder import SwinEncoder
@@ -42,6 +42,8 @@ class SwinClassifier(nn.Module):
         absolute_position_embedding: Add a learned embedding of the position to the tokens.
         strict_image_size: Refuse images of another size than `image_size`.
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random`, as published, or `local`: each
+            head looks at a neighbour of its own at first. Version 1 only.
 
     Raises:
         ValueError: For arguments that contradict each other.
@@ -66,6 +68,7 @@ class SwinClassifier(nn.Module):
         absolute_position_embedding: bool = False,
         strict_image_size: bool = False,
         checkpointing: bool = False,
+        position_init: Literal["random", "local"] = "random",
     ) -> None:
         super().__init__()
         variant = SWIN_VARIANTS[size]
@@ -94,6 +97,8 @@ class SwinClassifier(nn.Module):
         self.num_features = self.encoder.channels[-1]
         self.head = self._build_head(head, num_classes, num_heads[-1])
         init_linears(self)
+        if position_init == "local":
+            look_locally(self.encoder)
 
     def _build_head(self, kind: Head, num_classes: int, num_heads: int) -> nn.Module:
         if kind == "mgff":

@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_unet.layers.initialization import init_linears
+from swin_unet.layers.initialization import init_linears, look_locally
 from swin_unet.layers.mgff import SkipFusion
 from swin_unet.layers.resampling import Upsampling
 from swin_unet.layers.stage import Version
@@ -48,6 +48,9 @@ class SwinUNet(nn.Module):
         upsampling: Patch expanding, bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random`, as published, or `local`: each
+            head looks at a neighbour of its own at first, which learns much faster from random
+            weights on small data. Version 1 only.
 
     Raises:
         ValueError: For arguments that contradict each other.
@@ -78,6 +81,7 @@ class SwinUNet(nn.Module):
         upsampling: Upsampling = "expand",
         drop_path_rate: float = 0.2,
         checkpointing: bool = False,
+        position_init: Literal["random", "local"] = "random",
     ) -> None:
         super().__init__()
         variant = UNET_VARIANTS[size]
@@ -120,6 +124,8 @@ class SwinUNet(nn.Module):
         init_linears(self)
         if self.fusion is not None:
             self.fusion.start_at_zero()
+        if position_init == "local":
+            look_locally(self)
 
     def _build_fusion(
         self, kind: Fusion, stages: Sequence[int], num_heads: Sequence[int], side: int

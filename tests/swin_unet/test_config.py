@@ -60,7 +60,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
 def test_model_keys_are_the_constructors_arguments(name):
     module, function = MODELS[name]
     arguments = set(signature(getattr(import_module(module), function)).parameters)
-    assert MODEL_OPTIONS[name] - {"pretrained"} <= arguments
+    assert MODEL_OPTIONS[name] - {"pretrained", "pretrained_decoder"} <= arguments
     assert {"in_channels", "num_classes"} <= arguments
     assert name in {model for models in TASK_MODELS.values() for model in models}
 
@@ -71,7 +71,7 @@ def test_swin_unet_takes_all_but_the_options_of_classifiers_with_the_same_defaul
     arguments = signature(SwinUNet.__init__).parameters
     keys = {field.name: field.default for field in fields(ModelConfig)}
     assert MODEL_OPTIONS["swin_unet"] == keys.keys() - {"name", "head", "importance"}
-    assert MODEL_OPTIONS["swin_unet"] - {"pretrained"} == arguments.keys() - {
+    assert MODEL_OPTIONS["swin_unet"] - {"pretrained", "pretrained_decoder"} == arguments.keys() - {
         "self",
         "in_channels",
         "num_classes",
