@@ -137,7 +137,8 @@ def _prepare(
     model, description = build_network(config, in_channels, len(dataset.classes))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     notes = [
-        f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
+        f"{config.task} by {config.model.name}: {num_parameters:,} parameters "
+        f"on {device} in {precision}; "
         f"{f'{world.size} processes; ' if world.size > 1 else ''}"
         f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
     ]
@@ -245,7 +246,7 @@ def _build_data(
 def _find_data(config: Config, restart: Restart | None) -> tuple[Dataset, Split]:
     """List the data set, and take the resumed run's split, the configured one, or make one."""
     from datasets import build_dataset, load_split, make_pretraining_split, make_split
-    from datasets.cases import without_labels
+    from datasets.pretraining import without_labels
 
     dataset = build_dataset(config.data)
     learns_labels = config.task != "simmim"

@@ -64,7 +64,7 @@ class Dataset:
         notes: What to tell the user about the data set, a sentence each.
         targets: Where every image has one class as a whole: the class value of every case, by
             name. None: there are label maps.
-        images_only: Labels are not read, whether or not there are any: see `without_labels`.
+        images_only: Labels are not read, whether or not there are any; see datasets.pretraining.
         read: Reads the image of a case; None: swin_unet.imaging does.
     """
 
@@ -160,12 +160,6 @@ def load_label(case: Case, dataset: Dataset) -> Volume:
     return read_labels(
         case.labels, dataset.num_classes, stacked=case.stacked, values=dataset.label_values
     )
-
-
-def without_labels(dataset: Dataset) -> Dataset:
-    """Return the data set for learning from images alone: all its cases, and none of its labels."""
-    cases = tuple(replace(case, labels=case.images) for case in dataset.cases)
-    return replace(dataset, cases=cases, images_only=True, label_values=None)
 
 
 def files_of(dataset: Dataset, cases: Iterable[Case]) -> dict[str, list[Path]]:

@@ -26,7 +26,7 @@ def pairing_table(dataset: Dataset, limit: int | None = SHOWN_CASES) -> str:
     cases = dataset.cases[:limit]
     files = [path for case in dataset.cases for path in (*case.images, *case.labels)]
     base = Path(os.path.commonpath([path.parent.absolute() for path in files]) if files else ".")
-    rows = [HEADINGS, *(_row(case, base) for case in cases)]
+    rows = [HEADINGS, *(_row(case, base, dataset.images_only) for case in cases)]
     if not any(case.group for case in dataset.cases):
         rows = [row[:3] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -68,9 +68,11 @@ def absence_notes(dataset: Dataset) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _row(case: Case, base: Path) -> tuple[str, ...]:
+def _row(case: Case, base: Path, images_only: bool) -> tuple[str, ...]:
     label = _paths(case.labels, base, case.stacked) or "(none)"
-    if case.labels == case.images:
+    if images_only:
+        label = "(not read)"
+    elif case.labels == case.images:
         label = "(in the same file)" if len(case.images) == 1 else "(in the same files)"
     return case.name, _paths(case.images, base, case.stacked), label, case.group or ""
 

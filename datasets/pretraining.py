@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from datasets.cases import Dataset as CaseSet
-from datasets.cases import Split, without_labels
+from datasets.cases import Split
+from datasets.overview import absence_notes
 from datasets.pictures import PictureDataset
 from datasets.sampling import SampleKey, Samples
 from datasets.slices import SliceDataset
@@ -34,6 +35,15 @@ def make_pretraining_split(dataset: CaseSet, config: Config) -> Split:
     others = {case.name for case in dataset.cases if not case.labels}
     train = {*split.train, *others - {*split.val, *split.test}}
     return replace(split, train=tuple(sorted(train)))
+
+
+def without_labels(dataset: CaseSet) -> CaseSet:
+    """Return the data set for learning from images alone: all its cases, and none of its labels."""
+    cases = tuple(replace(case, labels=case.images) for case in dataset.cases)
+    images = replace(dataset, cases=cases, images_only=True, label_values=None)
+    others = set(absence_notes(dataset))
+    notes = [note for note in dataset.notes if note not in others]
+    return replace(images, notes=(*notes, *absence_notes(images)))
 
 
 class MaskedSlices(Samples):

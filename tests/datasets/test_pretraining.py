@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from datasets import build_dataset, make_split
-from datasets.cases import without_labels
 from datasets.phantom import write_phantoms
-from datasets.pretraining import MaskedSlices, make_pretraining_split
+from datasets.pretraining import MaskedSlices, make_pretraining_split, without_labels
 from datasets.slices import build_loader, build_slices
 from swin_unet.config import Config, DataConfig
 from swin_unet.imaging import Preprocessing
