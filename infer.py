@@ -34,13 +34,20 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
     """Segment this process's share of the cases; the first process reports on all of them."""
+    from swin_unet import checkpoint
     from swin_unet.files import make_folder
     from swin_unet.provenance import Provenance
 
+    content = checkpoint.load(arguments.checkpoint)
+    checkpoint.check_task(content, arguments.checkpoint, "segmentation", "classification")
+    if checkpoint.task_of(content) == "classification":
+        from swin_unet.class_inference import classify_cases
+
+        return classify_cases(arguments, cases, world)
     segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
     make_folder(arguments.output)
-    checkpoint = str(arguments.checkpoint.resolve())
-    provenance = Provenance(checkpoint=checkpoint, num_processes=world.size)
+    checkpoint_path = str(arguments.checkpoint.resolve())
+    provenance = Provenance(checkpoint=checkpoint_path, num_processes=world.size)
     results = []
     for number, case in world.shard(list(enumerate(cases, start=1))):
         title = f"[{number}/{len(cases)}] {case.name}"
@@ -64,10 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
-    add("--coarse", type=Path, help="checkpoint that finds the region which --checkpoint segments")
+    add("--coarse", type=Path, help="checkpoint that finds where --checkpoint is to look")
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
-    add("--labels", type=Path, help="folder of reference label maps to score against")
+    add(
+        "--labels",
+        type=Path,
+        help="folder of reference label maps, or of a folder per class, to score against",
+    )
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
@@ -95,7 +106,7 @@ def _fraction(text: str) -> float:
 def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
     """List the cases, checking the whole call before anything takes time."""
     from swin_unet.imaging.dicom import split_selector
-    from swin_unet.imaging.inputs import find_cases, find_label
+    from swin_unet.imaging.inputs import find_cases, find_label, holds_classes
 
     cases = find_cases(arguments.input)
     if arguments.part is not None:
@@ -114,7 +125,7 @@ def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
             found=f"the folder of {folders[output]}",
             fix="Choose another --output; files there would be overwritten.",
         )
-    if arguments.labels is not None:
+    if arguments.labels is not None and not holds_classes(arguments.labels):
         for case in cases:
             find_label(arguments.labels, case)
     return cases

@@ -78,13 +78,7 @@ class SliceClassifier:
         """
         path = Path(path)
         content = checkpoints.load(path)
-        if task_of(content) != "classification":
-            raise UserError(
-                path,
-                expected="a checkpoint of a classification",
-                found=f"one of task {task_of(content)}",
-                fix="Give another checkpoint.",
-            )
+        checkpoints.check_task(content, path, "classification")
         options = content["config"]["inference"]
         preprocessing = Preprocessing.from_dict(content["preprocessing"])
         in_channels = content["model_description"]["arguments"]["in_channels"]
@@ -143,9 +137,3 @@ class SliceClassifier:
         activated = logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
         probabilities: Array = activated.cpu().numpy()
         return probabilities
-
-
-def task_of(content: dict[str, Any]) -> str:
-    """Return the task that a checkpoint was trained for; the first ones knew only one."""
-    task: str = content["config"].get("task", "segmentation")
-    return task

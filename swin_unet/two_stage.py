@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from swin_unet import checkpoint as checkpoints
 from swin_unet.config import UserError
 from swin_unet.imaging import PreparedVolume, Preprocessing, Volume
 from swin_unet.inference import Segmenter
@@ -146,6 +147,7 @@ def region_of(labels: np.ndarray[Any, Any], wanted: list[int]) -> Box | None:
 
 def load_two_stage(fine: Segmenter, coarse_path: Path) -> TwoStageSegmenter:
     """Put a coarse model from a checkpoint before a fine one, on the same device."""
+    checkpoints.check_task(checkpoints.load(coarse_path), coarse_path, "segmentation")
     return TwoStageSegmenter(fine, Segmenter.load(coarse_path, device=str(fine.device)))
 
 

@@ -24,8 +24,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "devices": set(),
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices"},
-    "two_stage": {"imaging", "models", "inference"},
+    "two_stage": {"imaging", "models", "checkpoint", "inference"},
     "evaluation": {"imaging", "metrics"},
+    "two_looks": {"imaging", "models", "classifying", "overlays"},
+    "class_inference": {
+        "imaging",
+        "classifying",
+        "class_metrics",
+        "confusion",
+        "overlays",
+        "provenance",
+        "training",  # torchrun's processes, and tables
+        "two_looks",
+    },
     "classifying": {"imaging", "models", "checkpoint", "devices"},
     "training": {
         "models",

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from swin_unet import checkpoint as checkpoints
+from swin_unet.confusion import confusion_picture
+from swin_unet.overlays import save_picture
 from swin_unet.provenance import write_json
 from swin_unet.training.engine import Trainer
 from swin_unet.training.record import logger
@@ -47,8 +49,13 @@ def finish(trainer: Trainer) -> None:
 
 
 def _write(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
-    if trainer.world.is_first:
-        write_json(path, content)
+    """Write results, of a classification also its confusion as a picture."""
+    if not trainer.world.is_first:
+        return
+    write_json(path, content)
+    if "confusion" in content["best"]:
+        picture = confusion_picture(content["best"])
+        save_picture(path.with_name(path.name.replace("metrics.json", "confusion.png")), picture)
 
 
 def _validation_results(trainer: Trainer) -> Results:
