@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -26,7 +27,8 @@ def describe_network(config: Config, in_channels: int, num_classes: int) -> dict
         return model_arguments(config.model, in_channels, num_classes + 1)
     if config.task == "classification":
         return model_arguments(config.model, in_channels, num_classes, size)
-    network = model_arguments(config.model, in_channels, 1, size)
+    encoder_only = replace(config.model, skips=0)  # nothing is decoded by the network's decoder
+    network = model_arguments(encoder_only, in_channels, 1, size)
     window = config.simmim.target_window
     arguments = {"in_channels": in_channels, "network": network, "target_window": window}
     return {"name": "simmim", "arguments": arguments}
