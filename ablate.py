@@ -185,12 +185,12 @@ def _write_initial(config: Config, dataset: Dataset, study: Study, path: Path, s
 
     from swin_unet.ablation.plan import apply
     from swin_unet.files import atomic_path
-    from swin_unet.training.engine import seed_everything
+    from swin_unet.training.state import seed_everything
 
     setting = next(item for item in study.settings if item.name == study.baseline)
     plain = _check(setting, apply(to_plain(config), setting))
     seed_everything(seed)
-    model = _build(plain, dataset)
+    model = _build(setting.name, plain, dataset)
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in model.state_dict().items()}, temporary
@@ -198,13 +198,22 @@ def _write_initial(config: Config, dataset: Dataset, study: Study, path: Path, s
     return path.resolve()
 
 
-def _build(plain: Plain, dataset: Dataset) -> Any:
+def _build(setting: str, plain: Plain, dataset: Dataset) -> Any:
     from swin_unet.config import ModelConfig
     from swin_unet.models import build_model, model_arguments
 
     in_channels = dataset.num_channels * plain["data"]["context_slices"]
     options = {**plain["model"], "pretrained": None}
-    return build_model(model_arguments(ModelConfig(**options), in_channels, dataset.num_classes))
+    description = model_arguments(ModelConfig(**options), in_channels, dataset.num_classes)
+    try:
+        return build_model(description)
+    except UserError as error:
+        raise UserError(
+            f"setting {setting}",
+            expected="a network that can be built",
+            found=error.found,
+            fix="Change model's options, or name the settings: --vary model.skips=0,1,2.",
+        ) from error
 
 
 def _measure_networks(runs: Sequence[PlannedRun], dataset: Dataset) -> dict[str, tuple[int, int]]:
@@ -215,7 +224,7 @@ def _measure_networks(runs: Sequence[PlannedRun], dataset: Dataset) -> dict[str,
     for item in runs:
         if item.setting in costs:
             continue
-        model = _build(item.config, dataset).eval()
+        model = _build(item.setting, item.config, dataset).eval()
         data = item.config["data"]
         channels = dataset.num_channels * data["context_slices"]
         cost = total(measure(model, tuple(data["image_size"]), in_channels=channels))
