@@ -78,9 +78,11 @@ class ClassificationTask(Task):
         logits, label = self.forward(batch["image"]).float(), batch["label"]
         if self.data.multi_label:
             occurs = occurring(label, len(self.data.classes))
-            return {"loss": F.binary_cross_entropy_with_logits(logits, occurs)}
-        smoothing = self.config.train.label_smoothing
-        return {"loss": F.cross_entropy(logits, label, label_smoothing=smoothing)}
+            loss = F.binary_cross_entropy_with_logits(logits, occurs)
+        else:
+            smoothing = self.config.train.label_smoothing
+            loss = F.cross_entropy(logits, label, label_smoothing=smoothing)
+        return {"loss": self.mean_of_all(loss)}
 
     def example(self, num_samples: int) -> Batch:
         """Return a batch of zeros, to try a step with."""

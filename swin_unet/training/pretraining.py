@@ -65,7 +65,8 @@ class PretrainingTask(Task):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean absolute error of what is hidden in a batch on the model's device."""
-        return {"loss": self.forward(batch["image"], batch["mask"])["loss"]}
+        # As much is hidden of every image: the mean over processes is that over all pixels.
+        return {"loss": self.mean_of_all(self.forward(batch["image"], batch["mask"])["loss"])}
 
     def example(self, num_samples: int) -> Batch:
         """Return a batch of zeros, to try a step with."""

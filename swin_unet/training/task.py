@@ -161,6 +161,10 @@ class Task(ABC):
             return self.parallel.no_sync()
         return nullcontext()
 
+    def mean_of_all(self, loss: Tensor) -> Tensor:
+        """Return the loss of the whole batch, given the mean over this process's equal share."""
+        return self.world.total(loss) / self.world.size
+
     def empty_images(self, num_samples: int) -> Tensor:
         """Return images (num_samples, C, H, W) of zeros as the loader would give them."""
         settings = self.data.preprocessing
