@@ -16,7 +16,7 @@ demo: demo/data/dataset.json ## make volumes, train on them, segment and score u
 	$(BIN)/python train.py --config phantom.yaml --data.root demo/data \
 		--data.cache_dir demo/cache --output_dir demo/run
 	$(BIN)/python infer.py --checkpoint demo/run/best.pt --input demo/data/imagesTr --part test \
-		--labels demo/data/labelsTr --output demo/predictions
+		--labels demo/data/labelsTr --output demo/predictions --statistics --report
 
 demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip connections
 	$(BIN)/python ablate.py --config phantom.yaml --data.root demo/data \

@@ -13,16 +13,18 @@ from swin_unet.config import UserError
 if TYPE_CHECKING:
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+    from swin_unet.provenance import Provenance
     from swin_unet.training.distributed import World
-    from swin_unet.two_stage import TwoStageSegmenter
 
-# What run.json says of a case, and its scores by class if there are labels.
+# What run.json says of a case, and what was measured of it: its scores, its statistics.
 Result = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def main(argv: list[str]) -> int:
     """Segment as the command line says; return the exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.backend is None:
+        arguments.backend = "onnx" if arguments.checkpoint.suffix.lower() == ".onnx" else "torch"
     cases = _find_cases(arguments)  # before the seconds that importing torch takes
     from swin_unet.training.distributed import choose_own_device, joined
 
@@ -34,20 +36,20 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
     """Segment this process's share of the cases; the first process reports on all of them."""
-    from swin_unet import checkpoint
+    from swin_unet.class_inference import classify_cases, trained_task
     from swin_unet.files import make_folder
     from swin_unet.provenance import Provenance
 
-    content = checkpoint.load(arguments.checkpoint)
-    checkpoint.check_task(content, arguments.checkpoint, "segmentation", "classification")
-    if checkpoint.task_of(content) == "classification":
-        from swin_unet.class_inference import classify_cases
-
+    if trained_task(arguments.checkpoint, arguments.backend) == "classification":
         return classify_cases(arguments, cases, world)
     segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
     make_folder(arguments.output)
-    checkpoint_path = str(arguments.checkpoint.resolve())
-    provenance = Provenance(checkpoint=checkpoint_path, num_processes=world.size)
+    provenance = Provenance(
+        checkpoint=str(arguments.checkpoint.resolve()),
+        classes=list(segmenter.classes),
+        settings=_settings(segmenter, arguments),
+        num_processes=world.size,
+    )
     results = []
     for number, case in world.shard(list(enumerate(cases, start=1))):
         title = f"[{number}/{len(cases)}] {case.name}"
@@ -57,7 +59,7 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
     failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
     if world.is_first:
         provenance.write(arguments.output / "run.json", cases=outcomes)
-        _report(results, segmenter, arguments)
+        _report(cases, results, provenance, arguments)
         if failed:
             names = ", ".join(failed)
             print(f"{len(failed)} of {len(cases)} cases failed: {names}", file=sys.stderr)
@@ -69,7 +71,7 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.")
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
+    add("--checkpoint", type=Path, required=True, help="best.pt, last.pt or an .onnx export")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
     add("--coarse", type=Path, help="checkpoint that finds where --checkpoint is to look")
     add("--input", type=Path, nargs="+", required=True, help=input_help)
@@ -81,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
+    add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
+    add("--report", action="store_true", help="write report.html: look at every case, offline")
+    backend_help = "what computes the network; by the ending of --checkpoint if not given"
+    add("--backend", choices=("torch", "onnx"), help=backend_help)
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
@@ -160,10 +166,12 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """Load the checkpoint and refuse options that do not apply to it."""
     from swin_unet.devices import choose_device, choose_precision
     from swin_unet.inference import Segmenter
+    from swin_unet.onnx_backend import load_segmenter
 
     if arguments.precision is not None:
         choose_precision(arguments.precision, choose_device(arguments.device))
-    segmenter = Segmenter.load(
+    load = load_segmenter if arguments.backend == "onnx" else Segmenter.load
+    segmenter = load(
         arguments.checkpoint,
         device=arguments.device,
         precision=arguments.precision,
@@ -188,7 +196,7 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
-def _with_coarse(fine: Segmenter, path: Path | None) -> Segmenter | TwoStageSegmenter:
+def _with_coarse(fine: Segmenter, path: Path | None) -> Segmenter:
     if path is None:
         return fine
     from swin_unet.two_stage import load_two_stage
@@ -196,8 +204,22 @@ def _with_coarse(fine: Segmenter, path: Path | None) -> Segmenter | TwoStageSegm
     return load_two_stage(fine, path)
 
 
+def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was used, whoever chose it, for run.json and the report."""
+    return {
+        "preprocessing": segmenter.preprocessing.to_dict(),
+        "backend": arguments.backend,
+        "device": str(segmenter.device),
+        "precision": segmenter.precision,
+        "batch_size": segmenter.batch_size or "by device",
+        "overlap": segmenter.overlap if segmenter.preprocessing.fit == "crop" else None,
+        "protocol": arguments.protocol,
+        "coarse": None if arguments.coarse is None else str(arguments.coarse.resolve()),
+    }
+
+
 def _attempt(
-    segmenter: Segmenter | TwoStageSegmenter,
+    segmenter: Segmenter,
     case: InputCase,
     arguments: argparse.Namespace,
     title: str,
@@ -208,7 +230,7 @@ def _attempt(
 
     started = time.monotonic()
     try:
-        metrics = _segment(segmenter, case, arguments, title)
+        record = _segment(segmenter, case, arguments, title)
     except UserError as error:
         if is_only:
             raise
@@ -217,19 +239,17 @@ def _attempt(
     seconds = time.monotonic() - started
     path = arguments.output / case.output_name
     print(f"{title}: {path} ({seconds:.1f} s)")
-    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, metrics
+    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, record
 
 
 def _segment(
-    segmenter: Segmenter | TwoStageSegmenter,
-    case: InputCase,
-    arguments: argparse.Namespace,
-    title: str,
-) -> dict[str, Any] | None:
-    """Read, segment and write a case, and score it if there are labels."""
+    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
+) -> dict[str, Any]:
+    """Read, segment and write a case; return what was asked to be measured of it."""
     from swin_unet.evaluation import score_volumes
     from swin_unet.imaging import read_image, read_labels, write_labels
     from swin_unet.imaging.inputs import find_label
+    from swin_unet.statistics import describe_labels
 
     image = read_image(case.paths)
     reference = None
@@ -238,29 +258,48 @@ def _segment(
         reference = read_labels(label_path, segmenter.num_classes, like=image)
     prediction = segmenter.segment(image, progress=title if arguments.bars else None)
     write_labels(arguments.output / case.output_name, prediction.array, like=image)
-    if reference is None:
-        return None
+    record: dict[str, Any] = {}
     classes = dict(enumerate(segmenter.classes, start=1))
-    return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
+    if arguments.statistics:
+        spacing_mm = image.spacing_mm if image.has_spacing else None
+        record["statistics"] = describe_labels(prediction.array, image.array, spacing_mm, classes)
+    if reference is not None:
+        record["metrics"] = score_volumes(
+            prediction, reference, classes, protocol=arguments.protocol
+        )
+    return record
 
 
 def _report(
+    cases: list[InputCase],
     results: list[Result],
-    segmenter: Segmenter | TwoStageSegmenter,
+    provenance: Provenance,
     arguments: argparse.Namespace,
 ) -> None:
-    """Write and print the scores, if there are any."""
+    """Write and print what was asked for beside the label maps."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
+    from swin_unet.report import write_run_report
+    from swin_unet.statistics import write_statistics
 
-    records = [
-        {"case": outcome["case"], "metrics": metrics}
-        for outcome, metrics in results
-        if metrics is not None
-    ]
-    if records:
-        summary = summarize(records, segmenter.classes, arguments.protocol)
-        write_metrics(summary, arguments.output)
+    records = [{"case": outcome["case"], **record} for outcome, record in results if record]
+    output, summary = arguments.output, None
+    if arguments.labels is not None and records:
+        summary = summarize(records, provenance.facts["classes"], arguments.protocol)
+        write_metrics(summary, output)
         print_table(summary)
+    if arguments.statistics:
+        write_statistics(output / "statistics.csv", records)
+    if arguments.report:
+        path = write_run_report(
+            output,
+            cases,
+            arguments.labels,
+            outcomes=[outcome for outcome, _ in results],
+            records=records,
+            summary=summary,
+            facts=provenance.facts,
+        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

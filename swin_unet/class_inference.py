@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from swin_unet import checkpoint as checkpoints
 from swin_unet.class_metrics import METRICS, decide, score_classes
 from swin_unet.classifying import SliceClassifier
 from swin_unet.config import UserError
@@ -48,6 +49,21 @@ class Classified:
     error: str | None = None
 
 
+def trained_task(path: Path, backend: str) -> str:
+    """Return what a checkpoint or its export was trained for, of the tasks that infer.
+
+    Raises:
+        UserError: For an unreadable file, or a pretraining.
+    """
+    if backend == "onnx":
+        from swin_unet.onnx_backend import trained_task as task_of_export
+
+        return task_of_export(path)
+    content = checkpoints.load(path)
+    checkpoints.check_task(content, path, "segmentation", "classification")
+    return checkpoints.task_of(content)
+
+
 def classify_cases(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
     """Classify this process's share of the cases; the first process writes about all of them.
 
@@ -74,10 +90,13 @@ def classify_cases(arguments: argparse.Namespace, cases: list[InputCase], world:
 
 
 def _load(arguments: argparse.Namespace) -> SliceClassifier:
-    _refuse(arguments, ("overlap", "fit"))
-    if getattr(arguments, "protocol", "strict") != "strict":
-        _refuse(arguments, ("protocol",))
-    return SliceClassifier.load(
+    _refuse_options_of_label_maps(arguments)
+    load = SliceClassifier.load
+    if arguments.backend == "onnx":
+        from swin_unet.onnx_backend import load_classifier
+
+        load = load_classifier
+    return load(
         arguments.checkpoint,
         device=arguments.device,
         precision=arguments.precision,
@@ -85,11 +104,12 @@ def _load(arguments: argparse.Namespace) -> SliceClassifier:
     )
 
 
-def _refuse(arguments: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse options that are about label maps."""
-    for name in names:
-        value = getattr(arguments, name, None)
-        if value is not None:
+def _refuse_options_of_label_maps(arguments: argparse.Namespace) -> None:
+    defaults = {**dict.fromkeys(("overlap", "fit")), "protocol": "strict"}
+    defaults |= dict.fromkeys(("statistics", "report"), False)
+    for name, default in defaults.items():
+        value = getattr(arguments, name)
+        if value != default:
             raise UserError(
                 f"--{name}",
                 expected="no value for a checkpoint of a classification",

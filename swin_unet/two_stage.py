@@ -11,14 +11,14 @@ import numpy as np
 
 from swin_unet import checkpoint as checkpoints
 from swin_unet.config import UserError
-from swin_unet.imaging import PreparedVolume, Preprocessing, Volume
+from swin_unet.imaging import PreparedVolume, Volume
 from swin_unet.inference import Segmenter
 
 Box = tuple[slice, slice, slice]
 
 
-class TwoStageSegmenter:
-    """A `Segmenter` that looks only where a coarse one found something.
+class TwoStageSegmenter(Segmenter):
+    """A Segmenter that looks only where a coarse one found something.
 
     The fine model sees native pixels (fit `crop`), normalised by the whole volume as in training,
     in the box around what the coarse model found; the box's labels are put back in their place,
@@ -38,31 +38,20 @@ class TwoStageSegmenter:
 
     def __init__(self, fine: Segmenter, coarse: Segmenter, *, margin: float = 0.25) -> None:
         _check_pair(fine, coarse)
-        self.fine = fine
+        super().__init__(
+            fine.model,
+            fine.preprocessing,
+            num_channels=fine.num_channels,
+            classes=fine.classes,
+            device=fine.device,
+            precision=fine.precision,
+            batch_size=fine.batch_size,
+            overlap=fine.overlap,
+        )
         self.coarse = coarse
         self.margin = margin
         shared = [n for n, name in enumerate(coarse.classes, start=1) if name in fine.classes]
         self.coarse_labels = shared or list(range(1, coarse.num_classes))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of labels 1, 2, ..."""
-        return self.fine.classes
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels, background included."""
-        return self.fine.num_classes
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How the fine model's training slices were made."""
-        return self.fine.preprocessing
-
-    @property
-    def precision(self) -> str:
-        """Of the fine network's matrix products."""
-        return self.fine.precision
 
     def segment(self, image: Volume, progress: str | None = None) -> Volume:
         """Segment a volume; see `Segmenter.segment`."""
@@ -75,7 +64,7 @@ class TwoStageSegmenter:
             Labels on the image's grid, and the box in working orientation (rows, columns, slices).
         """
         found = self.coarse.segment(image, progress and f"{progress}, coarse")
-        prepared = self.fine.preprocessing.prepare(image)
+        prepared = self.preprocessing.prepare(image)
         box = self.find_box(prepared.to_working(found), prepared)
         dtype = np.uint8 if self.num_classes <= 256 else np.uint16
         labels = np.zeros((*prepared.slice_size, prepared.num_slices), dtype=dtype, order="F")
@@ -119,7 +108,7 @@ class TwoStageSegmenter:
         reach = prepared.preprocessing.context_slices // 2
         first, last = max(0, slices.start - reach), min(prepared.num_slices, slices.stop + reach)
         crop = replace(prepared, voxels=prepared.voxels[:, rows, columns, first:last])
-        for start, labels in self.fine.slabs(crop):
+        for start, labels in self.slabs(crop):
             begin = max(slices.start, first + start)
             end = min(slices.stop, first + start + len(labels))
             if begin < end:
