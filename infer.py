@@ -36,10 +36,13 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
     """Segment this process's share of the cases; the first process reports on all of them."""
+    from swin_unet.class_inference import classify_cases, trained_task
     from swin_unet.files import make_folder
     from swin_unet.provenance import Provenance
 
-    segmenter = _load_segmenter(arguments)
+    if trained_task(arguments.checkpoint, arguments.backend) == "classification":
+        return classify_cases(arguments, cases, world)
+    segmenter = _with_coarse(_load_segmenter(arguments), arguments.coarse)
     make_folder(arguments.output)
     provenance = Provenance(
         checkpoint=str(arguments.checkpoint.resolve()),
@@ -70,9 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="best.pt, last.pt or an .onnx export")
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
+    add("--coarse", type=Path, help="checkpoint that finds where --checkpoint is to look")
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
-    add("--labels", type=Path, help="folder of reference label maps to score against")
+    add(
+        "--labels",
+        type=Path,
+        help="folder of reference label maps, or of a folder per class, to score against",
+    )
     add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
     add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
@@ -104,7 +112,7 @@ def _fraction(text: str) -> float:
 def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
     """List the cases, checking the whole call before anything takes time."""
     from swin_unet.imaging.dicom import split_selector
-    from swin_unet.imaging.inputs import find_cases, find_label
+    from swin_unet.imaging.inputs import find_cases, find_label, holds_classes
 
     cases = find_cases(arguments.input)
     if arguments.part is not None:
@@ -123,7 +131,7 @@ def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
             found=f"the folder of {folders[output]}",
             fix="Choose another --output; files there would be overwritten.",
         )
-    if arguments.labels is not None:
+    if arguments.labels is not None and not holds_classes(arguments.labels):
         for case in cases:
             find_label(arguments.labels, case)
     return cases
@@ -188,6 +196,14 @@ def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
+def _with_coarse(fine: Segmenter, path: Path | None) -> Segmenter:
+    if path is None:
+        return fine
+    from swin_unet.two_stage import load_two_stage
+
+    return load_two_stage(fine, path)
+
+
 def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what was used, whoever chose it, for run.json and the report."""
     return {
@@ -198,6 +214,7 @@ def _settings(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, 
         "batch_size": segmenter.batch_size or "by device",
         "overlap": segmenter.overlap if segmenter.preprocessing.fit == "crop" else None,
         "protocol": arguments.protocol,
+        "coarse": None if arguments.coarse is None else str(arguments.coarse.resolve()),
     }
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from datasets.acdc import read_acdc
 from datasets.cases import Case, Dataset, check_files
+from datasets.cifar10 import read_cifar10
 from datasets.decathlon import read_decathlon
 from datasets.folder import read_folder
+from datasets.image_folder import read_image_folder
 from datasets.overview import absence_notes
 from datasets.sources import check_root
 from datasets.synapse import read_synapse
@@ -20,6 +22,8 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "synapse": read_synapse,
     "acdc": read_acdc,
     "folder": read_folder,
+    "image_folder": read_image_folder,
+    "cifar10": read_cifar10,
 }
 
 

@@ -107,6 +107,8 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
         "on_mismatch": dataset.on_mismatch,
         "stacked": case.stacked,
     }
+    if dataset.images_only:
+        content |= {"images_only": True, "num_classes": 0, "label_values": None}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

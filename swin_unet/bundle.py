@@ -141,6 +141,7 @@ def export_bundle(checkpoint_path: Path, folder: Path) -> None:
             fix="Choose another name, or move it away.",
         )
     content = checkpoints.load(checkpoint_path)
+    checkpoints.check_task(content, checkpoint_path, "segmentation")
     network = checkpoints.load_model(content, checkpoint_path)
     make_folder(folder.parent)
     temporary = folder.with_name(f".{secrets.token_hex(8)}")

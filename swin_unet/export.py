@@ -50,6 +50,7 @@ def export_onnx(checkpoint_path: Path, path: Path) -> dict[str, float]:
     from swin_unet.files import atomic_path
 
     content = checkpoints.load(checkpoint_path)
+    checkpoints.check_task(content, checkpoint_path, "segmentation", "classification")
     network = checkpoints.load_model(content, checkpoint_path).eval()
     examples = _examples(content)
     with atomic_path(path) as temporary:
@@ -83,6 +84,7 @@ def _examples(content: dict[str, Any]) -> list[torch.Tensor]:
 
 def _metadata(content: dict[str, Any], checkpoint_path: Path) -> dict[str, str]:
     """Return as JSON texts what inference needs beside the network, and where it came from."""
+    from swin_unet.checkpoint import task_of
     from swin_unet.onnx_backend import FORMAT
     from swin_unet.provenance import describe_software
 
@@ -95,6 +97,8 @@ def _metadata(content: dict[str, Any], checkpoint_path: Path) -> dict[str, str]:
         "num_channels": content["model_description"]["arguments"]["in_channels"] // context_slices,
         "inference": content["config"]["inference"],
         "model_description": content["model_description"],
+        "task": task_of(content),
+        "multi_label": content.get("multi_label", False),
         "checkpoint": checkpoint_path.name,
         "checkpoint_sha256": hashlib.sha256(checkpoint_path.read_bytes()).hexdigest(),
         "swin_unet": software["swin_unet"],
@@ -172,10 +176,11 @@ def _check_onnx(
 
 
 def compare_logits(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> tuple[float, int]:
-    """Compare logits (B, K, H, W).
+    """Compare logits (B, K, H, W), or (B, K) of a classifier.
 
     Returns:
-        The largest absolute difference, and how many pixels have another class, ties aside.
+        The largest absolute difference, and how many pixels, or images, have another class, ties
+        aside.
     """
     import numpy as np
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from swin_unet.classifying import SliceClassifier
 from swin_unet.config import UserError
 from swin_unet.devices import choose_device
 from swin_unet.imaging import Preprocessing
@@ -99,6 +100,57 @@ def load_segmenter(
     Raises:
         UserError: For a file that is not such an export, or another precision.
     """
+    chosen, network, content = _open(path, device, precision, "segmentation")
+    options = content["inference"]
+    return Segmenter(
+        network,
+        Preprocessing.from_dict(content["preprocessing"]),
+        num_channels=content["num_channels"],
+        classes=tuple(content["classes"]),
+        device=chosen,
+        batch_size=batch_size or options["batch_size"],
+        overlap=options["overlap"] if overlap is None else overlap,
+    )
+
+
+def load_classifier(
+    path: Path,
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+    batch_size: int | None = None,
+) -> SliceClassifier:
+    """Make the SliceClassifier of a file that `swin_unet.export` wrote; see `load_segmenter`."""
+    chosen, network, content = _open(path, device, precision, "classification")
+    return SliceClassifier(
+        network,
+        Preprocessing.from_dict(content["preprocessing"]),
+        num_channels=content["num_channels"],
+        classes=tuple(content["classes"]),
+        multi_label=content["multi_label"],
+        device=chosen,
+        batch_size=batch_size or content["inference"]["batch_size"],
+    )
+
+
+def trained_task(path: Path) -> str:
+    """Return the task of an exported file.
+
+    Raises:
+        UserError: For a file of other origin.
+    """
+    return _task_of(read_metadata(open_session(path, torch.device("cpu")), path))
+
+
+def _task_of(content: dict[str, Any]) -> str:
+    task: str = content.get("task", "segmentation")  # the first exports knew only one
+    return task
+
+
+def _open(
+    path: Path, device: str, precision: str | None, task: str
+) -> tuple[torch.device, OnnxNetwork, dict[str, Any]]:
+    """Open an export of a task: device, network and what the file says of it."""
     if precision not in (None, "fp32"):
         raise UserError(
             "--precision",
@@ -111,16 +163,14 @@ def load_segmenter(
         chosen = torch.device("cpu")
     session = open_session(path, chosen)
     content = read_metadata(session, path)
-    options = content["inference"]
-    return Segmenter(
-        OnnxNetwork(session),
-        Preprocessing.from_dict(content["preprocessing"]),
-        num_channels=content["num_channels"],
-        classes=tuple(content["classes"]),
-        device=chosen,
-        batch_size=batch_size or options["batch_size"],
-        overlap=options["overlap"] if overlap is None else overlap,
-    )
+    if _task_of(content) != task:
+        raise UserError(
+            path,
+            expected=f"an export of a {task}",
+            found=f"one of a {_task_of(content)}",
+            fix="Give another file.",
+        )
+    return chosen, OnnxNetwork(session), content
 
 
 def read_metadata(session: InferenceSession, path: Path) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from swin_unet.files import atomic_path
 
 Picture = np.ndarray[Any, Any]
 
@@ -32,6 +35,14 @@ def to_grey(pixels: np.ndarray[Any, Any], limits: tuple[float, float] | None = N
     low, high = limits or (float(pixels.min()), float(pixels.max()))
     grey = (np.clip(pixels, low, high) - low) * (255 / (high - low) if high > low else 0.0)
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    """Write a picture as a PNG file, the whole file or none of it."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
 
 
 def class_colour(value: int) -> tuple[float, float, float]:

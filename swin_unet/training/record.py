@@ -18,6 +18,9 @@ from swin_unet.overlays import Picture
 from swin_unet.training.board import Board
 
 logger = logging.getLogger("swin_unet")
+# What a validation's score is called, by its name in metrics.csv before the slash; only of the
+# error less is better.
+METRICS = {"dice": "Dice", "accuracy": "accuracy", "f1": "F1", "error": "error"}
 Row = dict[str, Any]
 # What of metrics.csv depends on the machine and its load: all else is the same in every run.
 TIMING_COLUMNS = (
@@ -84,16 +87,20 @@ class Recorder:
         config: The run's configuration, plain.
         after: Epochs done by the run that is continued, whose later rows are dropped; None: a new
             run.
+        metric: Of the validation's score, see `METRICS`.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], after: int | None) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], after: int | None, metric: str = "dice"
+    ) -> None:
         self.folder = folder
+        self.metric = metric
         rows = read_rows(folder / "metrics.csv") if after else []
         self.rows = [row for row in rows if row["epoch"] <= (after or 0)]
         self._write_csv()
         self._board = Board(folder / "tensorboard", after)
         if not self._board.continues:
-            self._board.describe(config)
+            self._board.describe(config, metric)
 
     def close(self) -> None:
         """Flush and close TensorBoard's files."""
@@ -125,7 +132,7 @@ class Recorder:
             writer.writerows(self.rows)
 
     def _draw_progress(self) -> None:
-        """Draw the losses above the Dice of every class."""
+        """Draw the losses above the validation's score of every class."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(9, 8), layout="constrained")
@@ -133,12 +140,14 @@ class Recorder:
         for name in _columns(self.rows):
             if name.startswith("train/") and name not in TIMING_COLUMNS:
                 self._plot(top, name, name.removeprefix("train/"))
-        validation = [name for name in _columns(self.rows) if name.startswith("dice/")]
-        for name in validation:
-            style = {"color": "black", "linewidth": 2.5} if name == "dice/mean" else {}
-            self._plot(bottom, name, name.removeprefix("dice/"), **style)
+        start = f"{self.metric}/"
+        for name in [name for name in _columns(self.rows) if name.startswith(start)]:
+            style = {"color": "black", "linewidth": 2.5} if name == f"{start}mean" else {}
+            self._plot(bottom, name, name.removeprefix(start), **style)
         top.set(ylabel="training loss", title=self.folder.name)
-        bottom.set(ylabel="validation Dice", xlabel="epoch", ylim=(0, 1))
+        bottom.set(ylabel=f"validation {METRICS[self.metric]}", xlabel="epoch")
+        if self.metric != "error":
+            bottom.set_ylim(0, 1)
         for axes in (top, bottom):
             axes.grid(alpha=0.3)
             if axes.lines:
@@ -170,18 +179,22 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def describe_epoch(row: Row, num_epochs: int, validation_seconds: float, is_best: bool) -> str:
+def describe_epoch(
+    row: Row, metric: str, num_epochs: int, validation_seconds: float, is_best: bool
+) -> str:
     """Say in a line what came out of an epoch, how fast it was, and how long the rest may take.
 
     Args:
         row: Of metrics.csv.
+        metric: Of the validation's score, see `METRICS`.
         num_epochs: Of the run.
         validation_seconds: Time that the validation took.
         is_best: The validation was the best so far.
     """
     parts = [f"epoch {row['epoch']}/{num_epochs}", f"loss {row['train/loss']:.4f}"]
-    if row.get("dice/mean") is not None:
-        parts.append(f"validation Dice {row['dice/mean']:.4f}{' (best)' if is_best else ''}")
+    score = row.get(f"{metric}/mean")
+    if score is not None:
+        parts.append(f"validation {METRICS[metric]} {score:.4f}{' (best)' if is_best else ''}")
     seconds = row["train/seconds"] + validation_seconds
     parts.append(f"{seconds:.1f} s, {row['train/slices_per_second']:.1f} slices/s")
     parts.append(f"{row['train/data_wait']:.0%} waiting for data")
