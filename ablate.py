@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     parser = build_parser("ablate.py", "Train every setting of a study and compare them.")
     _add_flags(parser)
     config, arguments = parse_config(parser, argv)
+    _check_task(config)
     study = _load_study(arguments, config.data.name)
     folder = _study_folder(config, arguments, study)
     seeds = _seeds(arguments.seeds, config.seed)
@@ -70,6 +71,16 @@ def _add_flags(parser: Any) -> None:
     add("--jobs", type=int, default=1, help="Trainings at a time.")
     add("--dry-run", dest="dry_run", action="store_true", help="Show the plan and its time.")
     add("--runs_dir", default=str(RUNS_FOLDER), help="Trainings, shared by all studies.")
+
+
+def _check_task(config: Config) -> None:
+    if config.task != "segmentation":
+        raise UserError(
+            "task",
+            expected="segmentation: studies compare the Dice of label maps",
+            found=config.task,
+            fix="Start the trainings one by one.",
+        )
 
 
 def _load_study(arguments: Namespace, data_name: str) -> Study:

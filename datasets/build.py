@@ -15,7 +15,7 @@ from datasets.image_folder import read_image_folder
 from datasets.overview import absence_notes
 from datasets.sources import check_root
 from datasets.synapse import read_synapse
-from swin_unet.config import DataConfig, UserError
+from swin_unet.config import PICTURE_SETS, DataConfig, UserError
 
 DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "decathlon": read_decathlon,
@@ -36,6 +36,17 @@ def build_dataset(config: DataConfig) -> Dataset:
     dataset = list_dataset(config)
     check_files(dataset.cases)
     return dataset
+
+
+def require_label_maps(config: DataConfig) -> None:
+    """Raise UserError for a data set whose images have one class as a whole."""
+    if config.name in PICTURE_SETS:
+        raise UserError(
+            "data.name",
+            expected="a data set with label maps, which are what is looked at here",
+            found=config.name,
+            fix="Train on it: train.py says at once what is wrong with it.",
+        )
 
 
 def list_dataset(config: DataConfig) -> Dataset:

@@ -91,17 +91,13 @@ def classify_cases(arguments: argparse.Namespace, cases: list[InputCase], world:
 
 def _load(arguments: argparse.Namespace) -> SliceClassifier:
     _refuse_options_of_label_maps(arguments)
-    load = SliceClassifier.load
+    options = {"device": arguments.device, "precision": arguments.precision}
+    size = arguments.batch_size
     if arguments.backend == "onnx":
         from swin_unet.onnx_backend import load_classifier
 
-        load = load_classifier
-    return load(
-        arguments.checkpoint,
-        device=arguments.device,
-        precision=arguments.precision,
-        batch_size=arguments.batch_size,
-    )
+        return load_classifier(arguments.checkpoint, batch_size=size, **options)
+    return SliceClassifier.load(arguments.checkpoint, batch_size=size, **options)
 
 
 def _refuse_options_of_label_maps(arguments: argparse.Namespace) -> None:

@@ -152,6 +152,7 @@ class MGFF(nn.Module):
         se_reduction: Of the squeeze-excitation.
 
     Example:
+        >>> import torch
         >>> maps = [torch.zeros(2, 96, 28, 28), torch.zeros(2, 192, 14, 14)]
         >>> MGFF((96, 192), 3, grid=(14, 14), num_heads=6, kernels=(2, None))(maps)["logits"].shape
         torch.Size([2, 3])

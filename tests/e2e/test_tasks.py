@@ -253,3 +253,49 @@ def test_options_of_label_maps_are_refused(call, train, configure, data, tmp_pat
     for option in (("--overlap", "0.5"), ("--protocol", "paper"), ("--fit", "resize")):
         outcome = call("infer", *options, *option, "--output", tmp_path / "out")
         outcome.assert_refused(option[0], "classification")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "subject"),
+    [
+        ("datasets.check", ["--config", "cifar10_resnet50.yaml"], "data.name"),
+        ("datasets.fingerprint", ["--config", "cifar10_resnet50.yaml"], "data.name"),
+        ("datasets.preview", ["--config", "cifar10_resnet50.yaml"], "data.name"),
+        ("ablate", ["--config", "organs.yaml", "--vary", "model.head=linear,mgff"], "task"),
+        ("swin_unet.models.complexity", ["--config", "simmim.yaml"], "task"),
+    ],
+)
+def test_commands_about_label_maps_refuse_other_tasks(
+    call, cifar, tmp_path, monkeypatch, module, arguments, subject
+):
+    monkeypatch.chdir(tmp_path)
+    call(module, *arguments, "--data.root", cifar).assert_refused(subject)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_of_a_classifier_is_told(call):
+    """Of Swin-T, without the head's 1,000 classes: the published number and ten classes."""
+    outcome = call(
+        "swin_unet.models.complexity",
+        "--config",
+        "cifar10_swin_tiny.yaml",
+        "--in_channels",
+        3,
+        "--num_classes",
+        10,
+    )
+    assert outcome.code == 0
+    assert "27,527,044" in outcome.stdout
+
+
+def test_finished_classifications_are_compared(call, train, configure):
+    run = train(configure("pictures"))
+    outcome = call("benchmarks.classifiers", run)
+    results = read_json(run / "test_metrics.json")
+    assert f"{100 * results['best']['accuracy']:.1f} %" in outcome.stdout
+    seconds = [
+        (1 - float(row["train/data_wait"])) / float(row["train/slices_per_second"])
+        for row in read_csv(run / "metrics.csv")
+    ]
+    assert f"{6000 * np.median(seconds):.0f} (6)" in outcome.stdout
+    call("benchmarks.classifiers", run.parent).assert_refused("config.yaml", "finished run")
