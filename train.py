@@ -175,7 +175,10 @@ def _load_start(model: nn.Module, config: Config) -> list[str]:
 
     initial, pretrained = config.train.initial_weights, config.model.pretrained
     notes = [] if initial is None else [load_initial(model, initial)]
-    return notes if pretrained is None else [*notes, str(load_weights(model, pretrained))]
+    if pretrained is not None:
+        mirror = config.model.pretrained_decoder
+        notes.append(str(load_weights(model, pretrained, mirror=mirror)))
+    return notes
 
 
 def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: str) -> int:

@@ -44,7 +44,11 @@ class ModelConfig:
         upsampling: Patch expanding (paper), bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random` (paper), or `local`, which learns
+            much faster from random weights; version 1 only.
         pretrained: Weights to start from, see swin_unet.models.weights.
+        pretrained_decoder: Put the weights of an encoder into the mirrored decoder, too, as the
+            original does.
     """
 
     name: Literal["swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"] = (
@@ -63,7 +67,9 @@ class ModelConfig:
     upsampling: Literal["expand", "bilinear", "transpose"] = "expand"
     drop_path_rate: float = 0.2
     checkpointing: bool = False
+    position_init: Literal["random", "local"] = "random"
     pretrained: Path | None = None
+    pretrained_decoder: bool = True
 
 
 # What each network takes of ModelConfig, beside its name; the rest is refused when given.

@@ -127,6 +127,12 @@ def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
     return [
         *_data_set_rules(data),
         *_model_rules(config.model),
+        (
+            "model.pretrained_decoder",
+            None if config.model.pretrained_decoder else False,
+            config.model.pretrained is not None,
+            "model.pretrained is given",
+        ),
         ("data.fold", data.fold, data.folds is not None, "data.folds is given"),
         ("data.flip_axes", flips, data.augmentation == "default", "data.augmentation is default"),
         ("data.swap_classes", data.swap_classes, flips is not None, "data.flip_axes is given"),

@@ -7,11 +7,12 @@ ECCV Workshops 2022. Same weights give the same logits as the authors' code at 2
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_unet.layers.initialization import init_linears
+from swin_unet.layers.initialization import init_linears, look_locally
 from swin_unet.layers.resampling import Upsampling
 from swin_unet.layers.stage import Version
 from swin_unet.models.decoder import SwinDecoder
@@ -42,6 +43,9 @@ class SwinUNet(nn.Module):
         upsampling: Patch expanding, bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random`, as published, or `local`: each
+            head looks at a neighbour of its own at first, which learns much faster from random
+            weights on small data. Version 1 only.
 
     Raises:
         ValueError: For arguments that contradict each other.
@@ -71,6 +75,7 @@ class SwinUNet(nn.Module):
         upsampling: Upsampling = "expand",
         drop_path_rate: float = 0.2,
         checkpointing: bool = False,
+        position_init: Literal["random", "local"] = "random",
     ) -> None:
         super().__init__()
         variant = UNET_VARIANTS[size]
@@ -107,6 +112,8 @@ class SwinUNet(nn.Module):
         )
         self.head = nn.Conv2d(embed_dim, num_classes, kernel_size=1, bias=False)
         init_linears(self)
+        if position_init == "local":
+            look_locally(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (B, num_classes, H, W) of images (B, in_channels, H, W), any H, W >= 1.

@@ -105,7 +105,7 @@ def test_a_slower_layer_moves_by_its_share():
     model = SwinUNet(1, 2, embed_dim=8, depths=(1, 1), num_heads=(1, 1), skips=1)
     config = TrainConfig(momentum=0.0, weight_decay=0.0, layer_decay=0.5)
     optimizer = build_optimizer(model, config)
-    model(torch.randn(1, 1, 16, 16)).square().sum().backward()
+    model(torch.randn(1, 1, 16, 16)).square().mean().backward()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     set_learning_rate(optimizer, 0.01)
     optimizer.step()
