@@ -99,7 +99,7 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
     del settings["context_slices"]
     content = {
         "version": CACHE_VERSION,
-        "files": [_fingerprints(path) for path in dict.fromkeys((*case.images, *case.labels))],
+        "files": [fingerprints(path) for path in dict.fromkeys((*case.images, *case.labels))],
         "preprocessing": settings,
         "num_channels": dataset.num_channels,
         "num_classes": dataset.num_classes,
@@ -110,7 +110,7 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _fingerprints(path: Path) -> list[Any]:
+def fingerprints(path: Path) -> list[Any]:
     """Tell a path of a case apart from others, and from itself once one of its files changes."""
     is_there = path.is_file() or is_series(path)
     files = source_files(path) if is_there else [path]
