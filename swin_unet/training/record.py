@@ -16,9 +16,9 @@ from swin_unet.config import UserError
 from swin_unet.files import atomic_path, writable
 from swin_unet.overlays import Picture
 from swin_unet.training.board import Board
+from swin_unet.training.progress import Row, draw_progress
 
 logger = logging.getLogger("swin_unet")
-Row = dict[str, Any]
 # What of metrics.csv depends on the machine and its load: all else is the same in every run.
 TIMING_COLUMNS = (
     "train/seconds",
@@ -109,7 +109,12 @@ class Recorder:
             if name not in ("epoch", "step") and value is not None
         }
         self._board.write(row["epoch"], values, pictures)
-        self._draw_progress()
+        losses = [
+            name
+            for name in _columns(self.rows)
+            if name.startswith("train/") and name not in TIMING_COLUMNS
+        ]
+        draw_progress(self.folder / "progress.png", self.rows, losses)
 
     def _write_csv(self) -> None:
         if not self.rows:
@@ -123,33 +128,6 @@ class Recorder:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-
-    def _draw_progress(self) -> None:
-        """Draw the losses above the Dice of every class."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 8), layout="constrained")
-        top, bottom = figure.subplots(2, 1, sharex=True)
-        for name in _columns(self.rows):
-            if name.startswith("train/") and name not in TIMING_COLUMNS:
-                self._plot(top, name, name.removeprefix("train/"))
-        validation = [name for name in _columns(self.rows) if name.startswith("dice/")]
-        for name in validation:
-            style = {"color": "black", "linewidth": 2.5} if name == "dice/mean" else {}
-            self._plot(bottom, name, name.removeprefix("dice/"), **style)
-        top.set(ylabel="training loss", title=self.folder.name)
-        bottom.set(ylabel="validation Dice", xlabel="epoch", ylim=(0, 1))
-        for axes in (top, bottom):
-            axes.grid(alpha=0.3)
-            if axes.lines:
-                axes.legend(fontsize="small", ncols=2)
-        with atomic_path(self.folder / "progress.png") as path:
-            figure.savefig(path, dpi=100, format="png")
-
-    def _plot(self, axes: Any, name: str, label: str, **style: Any) -> None:
-        points = [(row["epoch"], row[name]) for row in self.rows if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -187,7 +165,8 @@ def describe_epoch(row: Row, num_epochs: int, validation_seconds: float, is_best
     parts.append(f"{row['train/data_wait']:.0%} waiting for data")
     if row["train/peak_memory_mb"] is not None:
         parts.append(f"peak {row['train/peak_memory_mb'] / 1000:.2f} GB")
-    parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
+    if row["epoch"] < num_epochs:
+        parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
     return "  ".join(parts)
 
 
