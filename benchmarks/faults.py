@@ -158,7 +158,8 @@ FAULTS: dict[str, Fault] = {
 def arguments_of(place: Place, num_workers: int) -> list[str]:
     """Return the command of all trials."""
     options = ("--train.epochs", EPOCHS, "--train.num_workers", num_workers, "--resume", "auto")
-    return command(place.folder / "config.yaml", place.run, *options)
+    often = ("--train.save_minutes", 0)  # so that the checkpoint is what finds the disk full
+    return command(place.folder / "config.yaml", place.run, *options, *often)
 
 
 def try_fault(place: Place, fault: Fault) -> tuple[int, list[str]]:

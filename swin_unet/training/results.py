@@ -35,14 +35,16 @@ def finish(trainer: Trainer) -> None:
     if data.validation:
         results = _validation_results(trainer)
         _write(trainer, trainer.folder / "validation_metrics.json", results)
-        logger.info("\n".join(["validation cases", *class_table(results)]))
-        logger.info("\n".join(case_table(results["best"])))
+        _tell("validation cases", results)
     if data.test and trainer.config.train.test:
         path = trainer.folder / "test_metrics.json"
         results, seconds = _test_results(trainer, path)
         _write(trainer, path, {**results, "seconds_per_case": seconds})
-        title = "test cases, which trained nothing and chose nothing"
-        logger.info("\n".join([title, *class_table(results)]))
+        _tell("test cases, which trained nothing and chose nothing", results)
+
+
+def _tell(title: str, results: Results) -> None:
+    logger.info("\n".join([title, *class_table(results), *case_table(results["best"])]))
 
 
 def _write(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:

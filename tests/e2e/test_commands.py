@@ -293,7 +293,9 @@ def test_both_results_are_reported(run_folder: Path, part: str) -> None:
         assert results["best"]["mean"]["dice"] == best["best_score"]
     log = (run_folder / "log.txt").read_text()
     assert f"{part} cases" in log
-    assert "worst first" in log
+    shown = log[log.index(f"{part} cases") :]
+    assert "worst first" in shown
+    assert shown.index(expected[0]) > shown.index("worst first")
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
