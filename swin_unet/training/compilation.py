@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_unet.config import Config, UserError
-from swin_unet.training.memory import Undo, is_out_of_memory
+from swin_unet.training.memory import Batch, Undo, is_out_of_memory
 from swin_unet.training.record import logger
 from swin_unet.training.step import Stepper
 from swin_unet.training.tasks import SegmentationTask
@@ -63,13 +64,21 @@ def compile_training(task: SegmentationTask, stepper: Stepper, config: Config) -
     task.forward = compiled
     undo = Undo(task.trained)
     try:
-        B = config.train.batch_size // task.world.size
-        C = task.data.num_channels * config.data.context_slices
-        H, W = config.data.image_size
-        label = torch.zeros(B, H, W, dtype=torch.int64)
-        stepper.compute_gradient({"image": torch.zeros(B, C, H, W), "label": label})
+        with warnings.catch_warnings():
+            # Cached are pure functions of sizes only, which may as well be traced.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            stepper.compute_gradient(_empty_batch(task, config))
     except UserError:
         raise
     except Exception as error:  # of the compiler, which has many kinds
         compiled.give_up(error)
     undo()
+
+
+def _empty_batch(task: SegmentationTask, config: Config) -> Batch:
+    """Make a batch of this process, of the size of all but the last of an epoch."""
+    B = config.train.batch_size // task.world.size
+    C = task.data.num_channels * config.data.context_slices
+    H, W = config.data.image_size
+    label = torch.zeros(B, H, W, dtype=torch.int64)
+    return {"image": torch.zeros(B, C, H, W), "label": label}
