@@ -1,5 +1,7 @@
 # Everything runs in .venv, made from requirements.lock by the first target that needs it.
 PYTHON ?= python3
+# Processes of `make test`; each takes about 2 GB of memory.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -24,7 +26,7 @@ demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip 
 		--output_dir demo/ablation --runs_dir demo/ablation/runs
 
 test: lint types ## lint, check types, run all tests and report coverage
-	$(BIN)/python -m pytest --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,14 @@ def main(argv: list[str]) -> int:
         metavar="STEPS",
         help="Time this many steps instead of training, print the time as JSON, and keep nothing.",
     )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="The same as --train.deterministic true, whatever the file says.",
+    )
     config, arguments = parse_config(parser, argv)
+    if arguments.deterministic:
+        config = replace(config, train=replace(config.train, deterministic=True))
     _check_probe(arguments.probe, arguments.resume)
 
     from swin_unet.training.distributed import joined
@@ -87,7 +94,7 @@ def _run(config: Config, resume: str | None, argv: list[str], world: World) -> i
     if restart is not None:
         check_config(restart, config)
     dataset, split = _find_data(config, restart)
-    facts = _facts(dataset, split)
+    facts = _facts(config, dataset, split, world)
     if restart is not None:
         check_data(restart, facts)
     make_folder(folder)
@@ -257,16 +264,19 @@ def _find_data(config: Config, restart: Restart | None) -> tuple[Dataset, Split]
     return task_set, make(dataset, config)
 
 
-def _facts(dataset: Dataset, split: Split) -> dict[str, Any]:
+def _facts(config: Config, dataset: Dataset, split: Split, world: World) -> dict[str, Any]:
     """Return what makes the run beside its configuration, for run.json and the checkpoints."""
     from datasets.cases import files_of
-    from swin_unet.provenance import hash_files, hash_plain
+    from datasets.contents import hash_contents
+    from swin_unet.provenance import hash_plain
 
     parts = {part: list(names) for part, names in asdict(split).items()}
-    used = {*split.train, *split.val}
-    found = files_of(dataset, [case for case in dataset.cases if case.name in used])
-    files = {name: hash_files(paths) for name, paths in found.items()}
-    return {"split": parts, "split_hash": hash_plain(parts), "files": files}
+    used = [case for case in dataset.cases if case.name in {*split.train, *split.val}]
+    with world.first_of_machine_first():
+        contents = hash_contents(
+            files_of(dataset, used), config.data.cache_dir, progress=world.is_first
+        )
+    return {"split": parts, "split_hash": hash_plain(parts), "contents": contents}
 
 
 def _start_run_folder(folder: Path, config: Config, split: Split) -> None:

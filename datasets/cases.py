@@ -174,10 +174,15 @@ def files_of(dataset: Dataset, cases: Iterable[Case]) -> dict[str, list[Path]]:
         case.name: [
             file
             for path in dict.fromkeys((*case.images, *case.labels))
-            for file in source_files(path)
+            for file in present_files(path)
         ]
         for case in cases
     }
+
+
+def present_files(path: Path) -> list[Path]:
+    """List the files behind a path of a case; the path itself where nothing is there."""
+    return source_files(path) if path.is_file() or is_series(path) else [path]
 
 
 def check_files(cases: Iterable[Case]) -> None:

@@ -11,11 +11,12 @@ from swin_unet.files import atomic_path
 
 Picture = np.ndarray[Any, Any]
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; repeated beyond eight classes.
+# Okabe and Ito's colours, told apart by colour-blind readers too, and violet for their black, which
+# like white is no colour on grey; repeated beyond eight classes.
 PALETTE = np.array(
     [
         (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
-        (0, 114, 178), (213, 94, 0), (204, 121, 167), (255, 255, 255),
+        (0, 114, 178), (213, 94, 0), (204, 121, 167), (140, 70, 230),
     ],
     dtype=np.float32,
 )  # fmt: skip

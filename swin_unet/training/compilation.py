@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,10 @@ def compile_training(task: Task, stepper: Stepper, config: TrainConfig) -> None:
     task.forward = compiled
     undo = Undo(task.trained)
     try:
-        stepper.compute_gradient(task.example(config.batch_size // task.world.size))
+        with warnings.catch_warnings():
+            # Cached are pure functions of sizes only, which may as well be traced.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            stepper.compute_gradient(task.example(config.batch_size // task.world.size))
     except UserError:
         raise
     except Exception as error:  # of the compiler, which has many kinds

@@ -16,12 +16,9 @@ from swin_unet.config import UserError
 from swin_unet.files import atomic_path, writable
 from swin_unet.overlays import Picture
 from swin_unet.training.board import Board
+from swin_unet.training.progress import METRICS, Row, draw_progress
 
 logger = logging.getLogger("swin_unet")
-# What a validation's score is called, by its name in metrics.csv before the slash; only of the
-# error less is better.
-METRICS = {"dice": "Dice", "accuracy": "accuracy", "f1": "F1", "error": "error"}
-Row = dict[str, Any]
 # What of metrics.csv depends on the machine and its load: all else is the same in every run.
 TIMING_COLUMNS = (
     "train/seconds",
@@ -87,7 +84,7 @@ class Recorder:
         config: The run's configuration, plain.
         after: Epochs done by the run that is continued, whose later rows are dropped; None: a new
             run.
-        metric: Of the validation's score, see `METRICS`.
+        metric: Of the validation's score, see `progress.METRICS`.
     """
 
     def __init__(
@@ -116,7 +113,12 @@ class Recorder:
             if name not in ("epoch", "step") and value is not None
         }
         self._board.write(row["epoch"], values, pictures)
-        self._draw_progress()
+        losses = [
+            name
+            for name in _columns(self.rows)
+            if name.startswith("train/") and name not in TIMING_COLUMNS
+        ]
+        draw_progress(self.folder / "progress.png", self.rows, losses, self.metric)
 
     def _write_csv(self) -> None:
         if not self.rows:
@@ -130,35 +132,6 @@ class Recorder:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-
-    def _draw_progress(self) -> None:
-        """Draw the losses above the validation's score of every class."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 8), layout="constrained")
-        top, bottom = figure.subplots(2, 1, sharex=True)
-        for name in _columns(self.rows):
-            if name.startswith("train/") and name not in TIMING_COLUMNS:
-                self._plot(top, name, name.removeprefix("train/"))
-        start = f"{self.metric}/"
-        for name in [name for name in _columns(self.rows) if name.startswith(start)]:
-            style = {"color": "black", "linewidth": 2.5} if name == f"{start}mean" else {}
-            self._plot(bottom, name, name.removeprefix(start), **style)
-        top.set(ylabel="training loss", title=self.folder.name)
-        bottom.set(ylabel=f"validation {METRICS[self.metric]}", xlabel="epoch")
-        if self.metric != "error":
-            bottom.set_ylim(0, 1)
-        for axes in (top, bottom):
-            axes.grid(alpha=0.3)
-            if axes.lines:
-                axes.legend(fontsize="small", ncols=2)
-        with atomic_path(self.folder / "progress.png") as path:
-            figure.savefig(path, dpi=100, format="png")
-
-    def _plot(self, axes: Any, name: str, label: str, **style: Any) -> None:
-        points = [(row["epoch"], row[name]) for row in self.rows if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -186,7 +159,7 @@ def describe_epoch(
 
     Args:
         row: Of metrics.csv.
-        metric: Of the validation's score, see `METRICS`.
+        metric: Of the validation's score, see `progress.METRICS`.
         num_epochs: Of the run.
         validation_seconds: Time that the validation took.
         is_best: The validation was the best so far.
@@ -200,7 +173,8 @@ def describe_epoch(
     parts.append(f"{row['train/data_wait']:.0%} waiting for data")
     if row["train/peak_memory_mb"] is not None:
         parts.append(f"peak {row['train/peak_memory_mb'] / 1000:.2f} GB")
-    parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
+    if row["epoch"] < num_epochs:
+        parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
     return "  ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,16 @@ def finish(trainer: Trainer) -> None:
     if data.validation:
         results = _validation_results(trainer)
         _write(trainer, trainer.folder / "validation_metrics.json", results)
-        tables = trainer.task.tables(results)
-        logger.info("\n".join(["validation cases", *tables[0]]))
-        for table in tables[1:]:
-            logger.info("\n".join(table))
+        _tell(trainer, "validation cases", results)
     if data.test and trainer.config.train.test:
         path = trainer.folder / "test_metrics.json"
         results, seconds = _test_results(trainer, path)
         _write(trainer, path, {**results, "seconds_per_case": seconds})
-        title = "test cases, which trained nothing and chose nothing"
-        logger.info("\n".join([title, *trainer.task.tables(results)[0]]))
+        _tell(trainer, "test cases, which trained nothing and chose nothing", results)
+
+
+def _tell(trainer: Trainer, title: str, results: Results) -> None:
+    logger.info("\n".join([title, *chain.from_iterable(trainer.task.tables(results))]))
 
 
 def _write(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:

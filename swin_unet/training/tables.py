@@ -28,7 +28,8 @@ def class_table(results: Results, keys: Sequence[str]) -> list[str]:
         rows.append([name, *(_number(r["per_class"][name][key]) for _, key, r in columns)])
     rows.append(["mean", *(_number(r["mean"][key]) for _, key, r in columns)])
     epochs = ", ".join(f"{r['checkpoint']} of epoch {r['epoch']}" for r in results.values())
-    return [f"{len(results['best']['cases'])} cases, {epochs}", *align(rows)]
+    num_cases = len(results["best"]["cases"])
+    return [f"{num_cases} case{'s' if num_cases > 1 else ''}, {epochs}", *align(rows)]
 
 
 def case_table(result: dict[str, Any]) -> list[str]:
