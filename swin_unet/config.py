@@ -223,7 +223,8 @@ class TrainConfig:
         max_minutes: Stop after this time, to be continued by --resume auto; None: no limit.
         save_minutes: Minutes between saves within an epoch; every epoch's end saves as well.
         test: Score the test cases once, after training, by best.pt and by the last weights.
-        deterministic: On a GPU, too, use algorithms that give the same result every time.
+        deterministic: On a GPU, too, use algorithms that give the same result every time;
+            train.py also takes it as a bare `--deterministic`.
         compile: Compile the network before training; where that fails, it runs uncompiled.
     """
 
