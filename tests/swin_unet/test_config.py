@@ -35,12 +35,13 @@ def config_file(tmp_path, content):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configurations_parse_and_build_their_model(path):
-    from swin_unet.models import build_model, model_arguments
+    from swin_unet.training.build import build_network
 
     config = parse("--config", path)
     assert config.output_dir == Path("runs") / path.stem
-    description = model_arguments(config.model, 1, 3, config.data.image_size)
-    assert build_model(description) is not None
+    model, description = build_network(config, 1, 3)
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    assert description["arguments"]["in_channels"] == 1
 
 
 def test_a_written_configuration_reads_back_the_same(tmp_path):
