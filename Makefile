@@ -26,7 +26,7 @@ demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip 
 		--output_dir demo/ablation --runs_dir demo/ablation/runs
 
 test: lint types ## lint, check types, run all tests and report coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .

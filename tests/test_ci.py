@@ -39,7 +39,7 @@ def run_ci(commands: Path, **environment: str) -> subprocess.CompletedProcess[st
         ["bash", str(ROOT / ".ci" / "run")],
         env={"PATH": str(commands), **environment},
         capture_output=True,
-        text=True,
+        encoding="utf8",
     )
 
 
@@ -106,7 +106,7 @@ def test_tests_without_a_browser_are_skipped_aloud_or_fail(required: str, expect
         cwd=ROOT,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf8",
     )
     assert expected in done.stdout
     assert "no Chromium on the path" in done.stdout

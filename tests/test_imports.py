@@ -156,7 +156,7 @@ def _heavy_modules(code: str) -> set[str]:
         [sys.executable, "-c", f"{report}\n{code}"],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf8",
         check=True,
     )
     return set(done.stdout.splitlines()[-1].split())

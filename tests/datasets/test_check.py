@@ -116,7 +116,7 @@ def run_as_user(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "datasets.check", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf8",
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
     )
 

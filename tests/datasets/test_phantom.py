@@ -192,7 +192,7 @@ def test_impossible_numbers_are_refused(tmp_path: Path, flags: list[str], subjec
 def test_command_reports_a_user_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     command = [sys.executable, "-m", "datasets.phantom", str(tmp_path), "--cases", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf8", check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1

@@ -205,7 +205,7 @@ def test_neither_layout_says_what_is_expected(tmp_path: Path) -> None:
 def test_the_command_runs_without_a_word_too_many(raw: Path, out: Path) -> None:
     command = [sys.executable, "-m", "datasets.synapse", "prepare", str(raw), str(out)]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf8", check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {out}: expected a folder to make")
     assert run(lambda: main(["prepare", str(raw), str(out)])) == 2

@@ -104,7 +104,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf8",
             **options,
         )
 

@@ -322,7 +322,7 @@ def test_a_real_disk_fills_up(settings: Path, whole: Path, tmp_path: Path, momen
         cwd=ROOT,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf8",
     )
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = (line for line in done.stderr.splitlines() if "error" in line)

@@ -253,7 +253,7 @@ def test_wrong_arguments_are_refused(folders, tmp_path):
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "swin_unet.evaluation", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf8", check=False)
 
 
 def test_module_exit_codes(folders):

@@ -284,7 +284,7 @@ def monai(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         cwd=os.path.sep,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf8",
     )
 
 

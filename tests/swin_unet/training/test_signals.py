@@ -39,7 +39,7 @@ with StopRequest() as stop:
     print("still here")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(int(number))], capture_output=True, text=True
+        [sys.executable, "-c", code, str(int(number))], capture_output=True, encoding="utf8"
     )
     assert done.returncode == -number
     assert "still here" not in done.stdout
