@@ -168,7 +168,7 @@ def test_few_bright_voxels_are_not_lost(intensity: str) -> None:
 def test_statistics_of_a_large_volume_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = Volume(noise((64, 64, 16)), affine_of("PLS"))
     exact = preprocessing().prepare(volume).ranges[0]
-    monkeypatch.setattr("swin_unet.imaging.preprocessing.SAMPLE_SIZE", 10_000)
+    monkeypatch.setattr("swin_unet.imaging.intensity.SAMPLE_SIZE", 10_000)
     sampled = preprocessing().prepare(volume).ranges[0]
     assert sampled != exact
     assert sampled.mapped_high == pytest.approx(exact.mapped_high, rel=0.05)
