@@ -214,8 +214,12 @@ class PreparedVolume:
         Returns:
             (H, W, S) at native resolution, in the labels' data type.
         """
-        assert labels.array.shape == self.file_shape
-        return reorient_array(labels.array, self.file_codes, self._working_codes)
+        return self.to_working_array(labels.array)
+
+    def to_working_array(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Show an array (X, Y, Z) or (X, Y, Z, K) in the working orientation, a view."""
+        assert array.shape[:3] == self.file_shape
+        return reorient_array(array, self.file_codes, self._working_codes)
 
     def labels_slab(
         self, labels: np.ndarray[Any, Any], start: int, stop: int

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from swin_unet.config import Config
 from swin_unet.evaluation import score_volumes, summarize
 from swin_unet.imaging import Preprocessing, Volume
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 from swin_unet.losses import DiceCrossEntropyLoss
 from swin_unet.overlays import overlay_panel
 
@@ -80,7 +80,7 @@ class SegmentationTask:
         self.model = model
         self.data = data
         self.criterion = DiceCrossEntropyLoss(config.train.ce_weight, config.train.dice_weight)
-        self.segmenter = Segmenter(
+        self.segmenter = VolumeSegmenter(
             model,
             data.preprocessing,
             num_channels=data.num_channels,

@@ -7,7 +7,7 @@ from torch import nn
 
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Preprocessing, Volume
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 
 
 class Threshold(nn.Module):
@@ -30,7 +30,7 @@ def blocks(shape=(20, 18, 5)):
 
 
 def segmenter(settings, **options):
-    return Segmenter(Threshold(), settings, num_channels=1, classes=("bright",), **options)
+    return VolumeSegmenter(Threshold(), settings, num_channels=1, classes=("bright",), **options)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -79,12 +79,14 @@ def test_many_classes_need_two_bytes():
             return logits
 
     classes = tuple(str(label) for label in range(1, 300))
-    labels = Segmenter(Last(), preprocessing(), num_channels=1, classes=classes).segment(blocks())
+    labels = VolumeSegmenter(Last(), preprocessing(), num_channels=1, classes=classes).segment(
+        blocks()
+    )
     assert labels.array.dtype == np.uint16
     assert (labels.array == 299).all()
 
 
 def test_the_model_is_left_in_the_mode_it_was_in():
     model = Threshold().train()
-    Segmenter(model, preprocessing(), num_channels=1, classes=("a",)).segment(blocks())
+    VolumeSegmenter(model, preprocessing(), num_channels=1, classes=("a",)).segment(blocks())
     assert model.training
