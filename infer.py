@@ -4,216 +4,140 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+import traceback
 from typing import TYPE_CHECKING, Any
 
-from swin_unet.cli import EXIT_PARTIAL, EXIT_USAGE, run
+from swin_unet.cli import EXIT_FAILURE, EXIT_PARTIAL, EXIT_USAGE, run
 from swin_unet.config import UserError
 
 if TYPE_CHECKING:
+    from swin_unet.batch.run import Work
+    from swin_unet.batch.stream import Outcome
     from swin_unet.imaging.inputs import InputCase
     from swin_unet.inference import Segmenter
+
+    Ending = Outcome[InputCase, dict[str, Any]]
 
 
 def main(argv: list[str]) -> int:
     """Segment as the command line says; return the exit code."""
-    arguments = _parser().parse_args(argv)
-    from swin_unet.files import make_folder
+    from swin_unet.batch.arguments import build_parser
 
-    cases = _find_cases(arguments)
+    arguments = build_parser().parse_args(argv)
+    from swin_unet.batch.inputs import select_cases
+    from swin_unet.files import make_folder, remove_leftovers
+
+    cases = select_cases(arguments)  # before the seconds that importing torch takes
     segmenter = _load_segmenter(arguments)
 
-    from swin_unet.provenance import Provenance
+    from swin_unet.batch.record import check_same_settings, describe
+    from swin_unet.batch.run import Work
 
+    facts = describe(segmenter, arguments)
+    if arguments.skip_existing:
+        check_same_settings(arguments.output, facts)
     make_folder(arguments.output)
-    provenance = Provenance(checkpoint=str(arguments.checkpoint.resolve()))
-    records, outcomes = [], []
-    for number, case in enumerate(cases, start=1):
-        title = f"[{number}/{len(cases)}] {case.name}"
-        outcome, metrics = _attempt(segmenter, case, arguments, title, len(cases) == 1)
-        outcomes.append(outcome)
-        if metrics is not None:
-            records.append({"case": case.name, "metrics": metrics})
-    provenance.write(arguments.output / "run.json", cases=outcomes)
-    if arguments.labels is not None and records:
-        _report_scores(records, segmenter, arguments)
-    failed = [outcome["case"] for outcome in outcomes if "error" in outcome]
-    if failed:
-        print(f"{len(failed)} of {len(cases)} cases failed: {', '.join(failed)}", file=sys.stderr)
-        return EXIT_PARTIAL if len(failed) < len(cases) else EXIT_USAGE
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.")
-    add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="a run's best.pt or last.pt")
-    input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
-    add("--input", type=Path, nargs="+", required=True, help=input_help)
-    add("--output", type=Path, required=True, help="folder for the label maps")
-    add("--labels", type=Path, help="folder of reference label maps to score against")
-    add("--protocol", choices=("strict", "paper"), default="strict", help="of the scores")
-    add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
-    add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
-    add("--batch_size", type=_positive_integer, help="slices at a time; by device if not given")
-    add("--overlap", type=_fraction, help="of sliding windows, in [0, 1); fit crop only")
-    return parser
-
-
-def _positive_integer(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be in [0, 1), not {value}")
-    return value
-
-
-def _find_cases(arguments: argparse.Namespace) -> list[InputCase]:
-    """List the cases, checking the whole call before anything takes time."""
-    from swin_unet.imaging.dicom import split_selector
-    from swin_unet.imaging.inputs import find_cases, find_label
-
-    cases = find_cases(arguments.input)
-    if arguments.part is not None:
-        cases = _select_part(cases, arguments.checkpoint.parent / "split.json", arguments.part)
-    output = arguments.output.resolve()
-    paths = [path for case in cases for path in case.paths]
-    folders = {path.parent.resolve(): "the input" for path in paths}
-    folders |= {split_selector(path)[0].resolve(): "the input" for path in paths}  # DICOM series
-    folders[arguments.checkpoint.resolve().parent] = "the checkpoint"  # holds a run.json as well
-    if arguments.labels is not None:
-        folders[arguments.labels.resolve()] = "the labels"
-    if output in folders:
-        raise UserError(
-            arguments.output,
-            expected="an output folder of its own",
-            found=f"the folder of {folders[output]}",
-            fix="Choose another --output; files there would be overwritten.",
-        )
-    if arguments.labels is not None:
-        for case in cases:
-            find_label(arguments.labels, case)
-    return cases
-
-
-def _select_part(cases: list[InputCase], path: Path, part: str) -> list[InputCase]:
-    """Keep the cases of one part of a split file."""
-    from datasets.cases import read_json
-
-    if not path.is_file():
-        raise UserError(
-            path,
-            expected="the split.json of the run, beside the checkpoint",
-            found="no such file",
-            fix="Leave out --part, or give the checkpoint in its run folder.",
-        )
-    names = set(read_json(path).get(part, []))
-    kept = [case for case in cases if case.name in names]
-    if not kept:
-        raise UserError(
-            path,
-            expected=f"cases of the {part} part among the inputs",
-            found="none",
-            fix="Give the folder that the run was trained on as --input.",
-        )
-    if len(kept) < len(names):
-        print(f"{len(kept)} of {len(names)} {part} cases are among the inputs", file=sys.stderr)
-    return kept
+    remove_leftovers(arguments.output)
+    work = Work(segmenter, arguments, cases)
+    return _report(_segment(cases, work, facts), work)
 
 
 def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
     """Load the checkpoint and refuse options that do not apply to it."""
-    from swin_unet.devices import choose_device, choose_precision
     from swin_unet.inference import Segmenter
 
-    if arguments.precision is not None:
-        choose_precision(arguments.precision, choose_device(arguments.device))
-    segmenter = Segmenter.load(
+    segmenter = Segmenter(
         arguments.checkpoint,
         device=arguments.device,
         precision=arguments.precision,
         batch_size=arguments.batch_size,
         overlap=arguments.overlap,
+        flips=arguments.flips,
+        scales=arguments.scales,
+        largest_component=arguments.largest_component,
+        min_volume_mm3=arguments.min_volume_mm3,
+        protocol=arguments.protocol,
     )
     fit = segmenter.preprocessing.fit
     if arguments.fit not in (None, fit):
         raise UserError(
-            arguments.checkpoint,
+            arguments.checkpoint[0],
             expected=f"a checkpoint trained with fit {arguments.fit}",
             found=f"fit {fit}",
             fix=f"Leave out --fit, or train with --data.fit {arguments.fit}.",
         )
-    if arguments.overlap is not None and fit != "crop":
-        raise UserError(
-            "--overlap",
-            expected="no value for a checkpoint of fit resize",
-            found=str(arguments.overlap),
-            fix="Remove it: whole slices are resized, nothing slides.",
-        )
     return segmenter
 
 
-def _attempt(
-    segmenter: Segmenter,
-    case: InputCase,
-    arguments: argparse.Namespace,
-    title: str,
-    is_only: bool,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Segment a case; a fault of its files is reported and does not stop the others, if any."""
-    import time
+def _segment(cases: list[InputCase], work: Work, facts: dict[str, Any]) -> list[Ending]:
+    """Take all cases through; run.json tells after each what is done."""
+    from swin_unet.batch.stream import process
+    from swin_unet.provenance import Provenance
 
-    started = time.monotonic()
-    try:
-        metrics = _segment(segmenter, case, arguments, title)
-    except UserError as error:
-        if is_only:
-            raise
-        print(f"{title}: error: {error}", file=sys.stderr)
-        return {"case": case.name, "error": str(error)}, None
-    seconds = time.monotonic() - started
-    path = arguments.output / case.output_name
-    print(f"{title}: {path} ({seconds:.1f} s)")
-    return {"case": case.name, "output": str(path), "seconds": round(seconds, 2)}, metrics
+    if work.arguments.protocol == "paper":
+        print("Protocol: paper (splines in, nearest labels out), to compare with published numbers")
+    provenance = Provenance(**facts)
+    endings: list[Ending] = []
+    for ending in process(cases, work.stages()):
+        if isinstance(ending.error, UserError) and len(cases) == 1:
+            raise ending.error
+        _tell(ending, work)
+        endings.append(ending)
+        provenance.write(
+            work.arguments.output / "run.json",
+            finished=len(endings) == len(cases),
+            cases=[_record(each, work) for each in endings],
+        )
+    return endings
 
 
-def _segment(
-    segmenter: Segmenter, case: InputCase, arguments: argparse.Namespace, title: str
-) -> dict[str, Any] | None:
-    """Read, segment and write a case, and score it if there are labels."""
-    from swin_unet.evaluation import score_volumes
-    from swin_unet.imaging import read_image, read_labels, write_labels
-    from swin_unet.imaging.inputs import find_label
-
-    image = read_image(case.paths)
-    reference = None
-    if arguments.labels is not None:
-        label_path = find_label(arguments.labels, case)
-        reference = read_labels(label_path, segmenter.num_classes, like=image)
-    prediction = segmenter.segment(image, progress=title)
-    write_labels(arguments.output / case.output_name, prediction.array, like=image)
-    if reference is None:
-        return None
-    classes = dict(enumerate(segmenter.classes, start=1))
-    return score_volumes(prediction, reference, classes, protocol=arguments.protocol)
+def _tell(ending: Ending, work: Work) -> None:
+    """Print how a case ended; what is no fault of the user with its traceback."""
+    title = work.titles[ending.case.name]
+    if ending.error is None:
+        is_done = ending.case.name in work.done
+        how = "there already" if is_done else f"{ending.seconds:.1f} s"
+        print(f"{title}: {work.path(ending.case)} ({how})", flush=True)
+        return
+    if not isinstance(ending.error, UserError):
+        traceback.print_exception(ending.error)
+    print(f"{title}: error: {ending.error}", file=sys.stderr, flush=True)
 
 
-def _report_scores(
-    records: list[dict[str, Any]], segmenter: Segmenter, arguments: argparse.Namespace
-) -> None:
+def _record(ending: Ending, work: Work) -> dict[str, Any]:
+    """Return what run.json says of a case."""
+    if ending.error is not None:
+        return {"case": ending.case.name, "error": str(ending.error) or repr(ending.error)}
+    record = {"case": ending.case.name, "output": str(work.path(ending.case))}
+    if ending.case.name in work.done:
+        return {**record, "skipped": True}
+    return {**record, "seconds": round(ending.seconds, 2)}
+
+
+def _report(endings: list[Ending], work: Work) -> int:
+    """Write and print the scores, if there are any; return the exit code."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
 
-    summary = summarize(records, segmenter.classes, arguments.protocol)
-    write_metrics(summary, arguments.output)
-    print_table(summary)
+    arguments = work.arguments
+    records = [
+        {"case": ending.case.name, "metrics": ending.result["metrics"]}
+        for ending in endings
+        if ending.result
+    ]
+    if records:
+        classes, tolerance_mm = work.segmenter.classes, arguments.tolerance_mm
+        summary = summarize(records, classes, arguments.protocol, tolerance_mm=tolerance_mm)
+        write_metrics(summary, arguments.output)
+        print_table(summary)
+    failed = [ending for ending in endings if ending.error is not None]
+    if not failed:
+        return 0
+    names = ", ".join(ending.case.name for ending in failed)
+    print(f"{len(failed)} of {len(endings)} cases failed: {names}", file=sys.stderr)
+    if len(failed) < len(endings):
+        return EXIT_PARTIAL
+    is_usage = all(isinstance(ending.error, UserError) for ending in failed)
+    return EXIT_USAGE if is_usage else EXIT_FAILURE
 
 
 if __name__ == "__main__":

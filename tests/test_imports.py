@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "overlays",
         "devices",
     },
+    "batch": {"imaging", "inference", "evaluation"},
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
     "ablation": set(),

@@ -62,6 +62,14 @@ class Cleanup:
                 volumes |= dict.fromkeys(values.values(), volume)
         return cls(chosen, volumes)
 
+    def describe_largest(self, classes: Sequence[str]) -> list[str]:
+        """Name the classes of which only the largest part is kept."""
+        return [classes[value - 1] for value in sorted(self.largest)]
+
+    def describe_volumes(self, classes: Sequence[str]) -> dict[str, float]:
+        """Return the smallest volume by class name."""
+        return {classes[value - 1]: volume for value, volume in self.min_volume_mm3.items()}
+
     def apply(self, labels: np.ndarray[Any, Any], image: Volume) -> None:
         """Set what is to be removed to 0, in place.
 

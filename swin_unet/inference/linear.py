@@ -31,7 +31,7 @@ def packed_linears(model: nn.Module, device: torch.device, precision: str) -> It
     layers = _layers(model) if _is_possible(device, precision) else []
     for layer in layers:
         packed = _Packed(layer, _DTYPES[precision])
-        layer.forward = packed.multiply  # type: ignore[method-assign]
+        layer.forward = packed.multiply  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

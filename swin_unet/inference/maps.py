@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from swin_unet.imaging import PreparedVolume, Volume
 from swin_unet.imaging.maps import LARGEST, MapFile
 
 
-class EntropyMap:
-    """Entropy of the class probabilities: 0 where one class is sure, 1 where all are equal.
+class DiskMap(ABC):
+    """A map that is filled slab by slab; `file.save()` writes it.
 
     Args:
         path: A .nii.gz file.
@@ -26,39 +27,53 @@ class EntropyMap:
     def __init__(
         self, path: Path, image: Volume, prepared: PreparedVolume, num_classes: int
     ) -> None:
-        self.file = MapFile(path, image)
-        self._largest = math.log(num_classes)
-        self._voxels = prepared.to_working_array(self.file.array)
+        self.num_classes = num_classes
+        self.file = self.open(path, image)
+        self.voxels = prepared.to_working_array(self.file.array)  # (H, W, S) or (H, W, S, K)
+
+    @abstractmethod
+    def open(self, path: Path, image: Volume) -> MapFile:
+        """Make the file."""
+
+    @abstractmethod
+    def compute(self, logits: Tensor) -> Tensor:
+        """Return values in [0, 1], (n, H, W) or (n, K, H, W), of logits (n, K, H, W)."""
 
     def put(self, start: int, logits: Tensor) -> None:
         """Take logits (n, K, H, W) at native size of the slices from `start` on."""
-        log_probabilities = logits.float().log_softmax(dim=1)
-        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1) / self._largest
-        self._voxels[..., start : start + len(logits)] = _to_uint16(entropy).transpose(1, 2, 0)
+        values = _to_uint16(self.compute(logits.float()))
+        order = (1, 2, 0) if values.ndim == 3 else (2, 3, 0, 1)
+        self.voxels[:, :, start : start + len(values)] = values.transpose(order)
         self.file.release()
 
 
-class ProbabilityMap:
-    """Probabilities of all classes, background first, as a fourth axis.
+class EntropyMap(DiskMap):
+    """Entropy of the class probabilities: 0 where one class is sure, 1 where all are equal."""
 
-    Args:
-        path: A .nii.gz file.
-        image: Where the geometry comes from.
-        prepared: The same in working orientation.
-        num_classes: Background included.
-    """
+    def open(self, path: Path, image: Volume) -> MapFile:
+        """Make the file."""
+        return MapFile(path, image)
 
-    def __init__(
-        self, path: Path, image: Volume, prepared: PreparedVolume, num_classes: int
-    ) -> None:
-        self.file = MapFile(path, image, num_classes)
-        self._voxels = prepared.to_working_array(self.file.array)  # (H, W, S, K)
+    def compute(self, logits: Tensor) -> Tensor:
+        """Return the entropy (n, H, W) of logits (n, K, H, W)."""
+        log_probabilities = logits.log_softmax(dim=1)
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1)
+        return entropy / math.log(self.num_classes)
 
-    def put(self, start: int, logits: Tensor) -> None:
-        """Take logits (n, K, H, W) at native size of the slices from `start` on."""
-        probabilities = _to_uint16(logits.float().softmax(dim=1))
-        self._voxels[:, :, start : start + len(logits)] = probabilities.transpose(2, 3, 0, 1)
-        self.file.release()
+
+class ProbabilityMap(DiskMap):
+    """Probabilities of all classes, background first, as a fourth axis."""
+
+    def open(self, path: Path, image: Volume) -> MapFile:
+        """Make the file."""
+        return MapFile(path, image, self.num_classes)
+
+    def compute(self, logits: Tensor) -> Tensor:
+        """Return the probabilities (n, K, H, W) of logits (n, K, H, W)."""
+        return logits.softmax(dim=1)
+
+
+MAPS: dict[str, type[DiskMap]] = {"entropy": EntropyMap, "probabilities": ProbabilityMap}
 
 
 def _to_uint16(values: Tensor) -> np.ndarray:

@@ -1,0 +1,165 @@
+"""What is done to each case: read, segment, write, score."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swin_unet.batch.stream import Stages
+from swin_unet.evaluation import score_volumes
+from swin_unet.imaging import (
+    PreparedVolume,
+    Volume,
+    read_header,
+    read_image,
+    read_labels,
+    write_labels,
+)
+from swin_unet.imaging.inputs import InputCase, find_label
+from swin_unet.inference import Segmenter
+from swin_unet.inference.maps import MAPS, DiskMap
+from swin_unet.inference.prediction import Prediction
+
+# A larger case is not read while the one before it is computed.
+READ_AHEAD_BYTES = 2**28
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A case that was read.
+
+    Attributes:
+        image: Its voxels.
+        prepared: The same in working orientation; None for a case that is done.
+        reference: Its reference labels, if it is scored.
+    """
+
+    image: Volume
+    prepared: PreparedVolume | None
+    reference: Volume | None
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """A case that was segmented, but for what needs no network."""
+
+    loaded: Loaded
+    prediction: Prediction | None
+    maps: tuple[DiskMap, ...]
+
+
+class Work:
+    """The three stages of a case.
+
+    Args:
+        segmenter: Segments.
+        arguments: The command line.
+        cases: All of the call.
+
+    Attributes:
+        titles: What to call each case, by name.
+        done: Names of the cases that are left out.
+    """
+
+    def __init__(
+        self, segmenter: Segmenter, arguments: argparse.Namespace, cases: Sequence[InputCase]
+    ) -> None:
+        self.segmenter = segmenter
+        self.arguments = arguments
+        self.titles = {
+            case.name: f"[{number}/{len(cases)}] {case.name}"
+            for number, case in enumerate(cases, start=1)
+        }
+        skips = arguments.skip_existing
+        self.done = frozenset(case.name for case in cases if skips and self._is_there(case))
+
+    def stages(self) -> Stages[InputCase, dict[str, Any]]:
+        """Return them for `process`."""
+        return Stages(self.read, self.compute, self.write, may_read_ahead)
+
+    def read(self, case: InputCase) -> Loaded | None:
+        """Read image and reference; of a case that is done, what its scores need, if anything."""
+        is_done = case.name in self.done
+        if is_done and self.arguments.labels is None:
+            return None
+        image = read_image(case.paths)
+        reference = None
+        if self.arguments.labels is not None:
+            reference = read_labels(
+                find_label(self.arguments.labels, case),
+                self.segmenter.num_classes,
+                like=image,
+                on_mismatch=self.arguments.on_mismatch,
+            )
+        return Loaded(image, None if is_done else self.segmenter.prepare(image), reference)
+
+    def compute(self, case: InputCase, loaded: Loaded | None) -> Computed | None:
+        """Run the network."""
+        if loaded is None or loaded.prepared is None:
+            return None if loaded is None else Computed(loaded, None, ())
+        maps = self._open_maps(case, loaded.image, loaded.prepared)
+        prediction = self.segmenter.predict(loaded.prepared, self.titles[case.name], maps)
+        return Computed(loaded, prediction, maps)
+
+    def write(self, case: InputCase, computed: Computed | None) -> dict[str, Any]:
+        """Write labels and maps, the labels last, and measure what was asked for."""
+        if computed is None:
+            return {}
+        loaded, path = computed.loaded, self.path(case)
+        if computed.prediction is None:
+            labels = read_labels(path, self.segmenter.num_classes, like=loaded.image)
+        else:
+            labels = self.segmenter.finish(loaded.image, computed.prediction)
+            for each in computed.maps:
+                each.file.save()
+            write_labels(path, labels.array, like=loaded.image)
+        return self._measure(labels, loaded)
+
+    def path(self, case: InputCase) -> Path:
+        """Return where the label map of a case goes."""
+        return Path(self.arguments.output / case.output_name)
+
+    def _is_there(self, case: InputCase) -> bool:
+        paths = [self.path(case), *self._map_paths(case).values()]
+        return all(path.is_file() for path in paths)
+
+    def _map_paths(self, case: InputCase) -> dict[str, Path]:
+        names = [name for name in MAPS if getattr(self.arguments, name)]
+        return {name: self.arguments.output / name / f"{case.name}.nii.gz" for name in names}
+
+    def _open_maps(
+        self, case: InputCase, image: Volume, prepared: PreparedVolume
+    ) -> tuple[DiskMap, ...]:
+        num_classes = self.segmenter.num_classes
+        return tuple(
+            MAPS[name](path, image, prepared, num_classes)
+            for name, path in self._map_paths(case).items()
+        )
+
+    def _measure(self, labels: Volume, loaded: Loaded) -> dict[str, Any]:
+        if loaded.reference is None:
+            return {}
+        classes = dict(enumerate(self.segmenter.classes, start=1))
+        metrics = score_volumes(
+            labels,
+            loaded.reference,
+            classes,
+            self.arguments.protocol,
+            tolerance_mm=self.arguments.tolerance_mm,
+        )
+        return {"metrics": metrics}
+
+
+def may_read_ahead(case: InputCase) -> bool:
+    """Tell whether a case is small enough to lie in memory beside the one before it.
+
+    A file whose header cannot be read may be read: that is where the fault is reported.
+    """
+    try:
+        size = sum(read_header(path).num_bytes for path in case.paths)
+    except Exception:
+        return True
+    return size <= READ_AHEAD_BYTES
