@@ -177,9 +177,9 @@ class VolumeSegmenter:
     def logits(self, slabs: Sequence[Tensor]) -> Tensor:
         """Compute logits (n, K, h, w) of input slices (n, C, h, w), given in every scale.
 
-        The first scale's size is that of the result.
+        The largest scale's size is that of the result.
         """
-        size = (slabs[0].shape[-2], slabs[0].shape[-1])
+        size = max((slab.shape[-2], slab.shape[-1]) for slab in slabs)
         return mean(resize_logits(self._forward(slab), size) for slab in slabs)
 
     def _forward(self, slab: Tensor) -> Tensor:
