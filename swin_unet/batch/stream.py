@@ -55,7 +55,9 @@ def process(cases: Sequence[Case], stages: Stages[Case, Result]) -> Iterator[Out
     An exception in a stage ends its case only. What ends the caller (Ctrl-C) waits for the file
     that is being written.
     """
-    reading = _Task(stages.read, cases[0]) if cases else None
+    if not cases:
+        return
+    reading: _Task | None = _Task(stages.read, cases[0])
     writing: _Writing[Case, Result] | None = None
     try:
         for case, following in zip(cases, [*cases[1:], None], strict=True):
