@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +13,14 @@ from swin_unet.cli import build_parser, parse_config, run
 from swin_unet.config import Config, UserError, to_plain
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from datasets import Dataset, Split
     from swin_unet.imaging import Plane
-    from swin_unet.training.engine import Progress, Trainer
+    from swin_unet.provenance import Provenance
+    from swin_unet.training.distributed import World
+    from swin_unet.training.engine import Trainer
+    from swin_unet.training.resume import Restart
     from swin_unet.training.tasks import SegmentationData
 
 
@@ -22,115 +30,189 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--resume", metavar="auto|PATH", help="Continue the run folder's last.pt, or this one."
     )
+    parser.add_argument(
+        "--probe",
+        type=int,
+        metavar="STEPS",
+        help="Time this many steps instead of training, print the time as JSON, and keep nothing.",
+    )
     config, arguments = parse_config(parser, argv)
-    folder = config.output_dir
-    assert folder is not None
-    resume_path = _resume_path(folder, arguments.resume)
+    _check_probe(arguments.probe, arguments.resume)
 
+    from swin_unet.training.distributed import joined
+
+    with joined() as world:
+        if arguments.probe is not None:
+            return _probe(config, arguments.probe, world)
+        return _run(config, arguments.resume, argv, world)
+
+
+def _check_probe(num_steps: int | None, resume: str | None) -> None:
+    if num_steps is not None and num_steps < 1:
+        raise UserError(
+            "--probe", expected="at least 1 step", found=str(num_steps), fix="Correct this option."
+        )
+    if num_steps is not None and resume is not None:
+        raise UserError(
+            "--probe",
+            expected="a training from its start",
+            found=f"--resume {resume}",
+            fix="Remove one of the two.",
+        )
+
+
+def _probe(config: Config, num_steps: int, world: World) -> int:
+    """Say how long a step takes; the run folder, if it is there, is not looked at."""
     from datasets import build_dataset
-    from swin_unet.files import make_folder, remove_leftovers
-    from swin_unet.provenance import Provenance
+    from swin_unet.training.probe import measure_steps
 
     dataset = build_dataset(config.data)
-    split = _make_split(config, dataset, resume_path)
-    make_folder(folder)
-    provenance = Provenance(config=to_plain(config))
-    # Whatever can be refused is refused here, before anything is written to the run folder.
-    trainer, notes = _prepare(config, dataset, split, resume_path)
-    remove_leftovers(folder)
-    _start_run_folder(folder, config, split)
-    provenance.write(folder / "run.json", finished=False)
-    progress = _train(trainer, notes)
-    provenance.write(folder / "run.json", finished=True, **vars(progress))
+    split = _make_split(config, dataset, None)
+    trainer, _ = _prepare(config, dataset, split, {}, None, world)
+    measured = measure_steps(trainer, num_steps)
+    if world.is_first:
+        print(json.dumps(measured))
     return 0
 
 
+def _run(config: Config, resume: str | None, argv: list[str], world: World) -> int:
+    """Check everything, then train; every process does, and the first one writes."""
+    folder = config.output_dir
+    assert folder is not None
+
+    from datasets import build_dataset
+    from swin_unet.files import make_folder, remove_leftovers
+    from swin_unet.provenance import Provenance, sessions_before
+    from swin_unet.training.resume import check_config, check_data, find_restart, resume_command
+
+    restart = find_restart(folder, resume)
+    if restart is not None:
+        check_config(restart, config)
+    dataset = build_dataset(config.data)
+    split = _make_split(config, dataset, restart)
+    facts = _facts(dataset, split)
+    if restart is not None:
+        check_data(restart, facts)
+    make_folder(folder)
+    sessions = [] if restart is None else sessions_before(folder / "run.json")
+    provenance = Provenance(
+        config=to_plain(config), data=facts, num_processes=world.size, sessions=sessions
+    )
+    # Whatever can be refused is refused here, before anything is written to the run folder.
+    trainer, notes = _prepare(config, dataset, split, facts, restart, world)
+    if world.is_first:
+        remove_leftovers(folder)
+        _start_run_folder(folder, config, split)
+    return _train(trainer, notes, provenance, resume_command(argv, world.size))
+
+
 def _prepare(
-    config: Config, dataset: Dataset, split: Split, resume_path: Path | None
+    config: Config,
+    dataset: Dataset,
+    split: Split,
+    facts: dict[str, Any],
+    restart: Restart | None,
+    world: World,
 ) -> tuple[Trainer, list[str]]:
     """Build everything from the configuration.
 
     Returns:
         The trainer, and what the log is to say about it.
     """
+    import numpy as np
+
+    from datasets import survey_training
     from swin_unet.devices import choose_device, choose_precision
-    from swin_unet.models import build_model, model_arguments
-    from swin_unet.training.engine import Trainer, seed_everything
+    from swin_unet.training.determinism import prepare_cublas
+    from swin_unet.training.distributed import choose_own_device
+    from swin_unet.training.engine import Trainer
+    from swin_unet.training.state import seed_everything
     from swin_unet.training.tasks import SegmentationTask
 
     folder = config.output_dir
     assert folder is not None
-    device = choose_device(config.train.device)
+    if config.train.deterministic:
+        prepare_cublas()
+    device = choose_device(choose_own_device(config.train.device, world))
     precision = choose_precision(config.train.precision, device)
     seed_everything(config.seed)
-    in_channels = dataset.num_channels * config.data.context_slices
-    description = model_arguments(config.model, in_channels, dataset.num_classes)
-    model = build_model(description)
+    model, description = _build_model(config, dataset)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     notes = [
         f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
+        f"{f'{world.size} processes; ' if world.size > 1 else ''}"
         f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
     ]
-    if config.model.pretrained is not None and resume_path is None:
-        from swin_unet.models.weights import load_weights
-
-        notes.append(str(load_weights(model, config.model.pretrained)))
-    plane, data_notes = _survey_data(config, dataset, split, resume_path)
+    if restart is None:
+        notes += _load_start(model, config)
+    plane, data_notes = survey_training(config, dataset, split, is_new=restart is None)
     notes += data_notes
-    data = _build_data(config, dataset, split, plane, device.type)
-    task = SegmentationTask(model.to(device), data, config)
-    trainer = Trainer(config, task, folder, model_description=description, precision=precision)
-    if resume_path is not None:
-        trainer.resume(resume_path)
-        notes.append(f"resumed {resume_path} after epoch {trainer.progress.epoch}")
+    data = _build_data(config, dataset, split, plane, device.type, world)
+    task = SegmentationTask(model.to(device), data, config, world)
+    trainer = Trainer(
+        config, task, folder, model_description=description, precision=precision, facts=facts
+    )
+    if world.rank > 0:  # for drop paths of its own; the weights are everybody's
+        seed_everything(int(np.random.SeedSequence((config.seed, world.rank)).generate_state(1)[0]))
+    if restart is not None:
+        notes += trainer.resume(restart)
     return trainer, notes
 
 
-def _train(trainer: Trainer, notes: list[str]) -> Progress:
-    """Train, and tell screen and log.txt about it."""
-    from swin_unet.training.record import logger, logging_to
+def _build_model(config: Config, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network and what rebuilds it."""
+    from swin_unet.models import build_model, model_arguments
 
-    with logging_to(trainer.folder / "log.txt"):
+    in_channels = dataset.num_channels * config.data.context_slices
+    description = model_arguments(config.model, in_channels, dataset.num_classes)
+    return build_model(description), description
+
+
+def _load_start(model: nn.Module, config: Config) -> list[str]:
+    """Load the weights that a new run starts from; return what the log is to say."""
+    from swin_unet.models.initial import load_initial
+    from swin_unet.models.weights import load_weights
+
+    initial, pretrained = config.train.initial_weights, config.model.pretrained
+    notes = [] if initial is None else [load_initial(model, initial)]
+    if pretrained is not None:
+        mirror = config.model.pretrained_decoder
+        notes.append(str(load_weights(model, pretrained, mirror=mirror)))
+    return notes
+
+
+def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: str) -> int:
+    """Train, and tell the screen, log.txt and run.json about it; return the exit code."""
+    from swin_unet.provenance import told
+    from swin_unet.training.record import logger, logging_to, silent
+    from swin_unet.training.results import finish
+    from swin_unet.training.signals import Stopped
+
+    folder = trainer.folder
+    with ExitStack() as stack:
+        outcome: dict[str, Any] = {}
+        if trainer.world.is_first:
+            outcome = stack.enter_context(told(provenance, folder / "run.json"))
+            stack.enter_context(logging_to(folder / "log.txt"))
+        else:
+            stack.enter_context(silent())
         for note in notes:
             logger.info(note)
-        progress = trainer.train()
-        if progress.best_epoch:
-            score, epoch = progress.best_score, progress.best_epoch
-            logger.info(f"best validation Dice {score:.4f}, epoch {epoch}")
-        logger.info(f"done: {trainer.folder / 'best.pt'}")
-    return progress
-
-
-def _survey_data(
-    config: Config, dataset: Dataset, split: Split, resume_path: Path | None
-) -> tuple[Plane, list[str]]:
-    """Choose the plane of the slices, and look at a few label maps.
-
-    Returns:
-        The plane, and what the log is to say about the data.
-    """
-    from datasets import check_label_order, choose_plane, describe_split, pairing_table
-    from datasets.cases import few
-
-    notes = [pairing_table(dataset), *dataset.notes]
-    if resume_path is None:
-        notes.append(describe_split(split, dataset, config))
-    by_name = {case.name: case for case in dataset.cases}
-    training = [by_name[name] for name in split.train]
-    warning = check_label_order(dataset, training[:3])
-    if warning is not None:
-        notes.append(f"warning: {warning}")
-    if config.data.plane != "auto":
-        return config.data.plane, notes
-    plane, odd = choose_plane(training)
-    notes.append(f"data.plane auto: {plane}, by the spacing of the training cases")
-    if odd:
-        notes.append(f"warning: these have another thick axis, or none: {few(odd)}")
-    return plane, notes
+        try:
+            trainer.train()
+            finish(trainer)
+            logger.info(f"done: {folder / 'best.pt'}")
+        except Stopped as stopped:
+            outcome |= {"status": str(stopped), "finished": False}
+            logger.info(f"{stopped}; everything is saved. Continue with:\n  {command}")
+            return stopped.exit_code
+        finally:
+            outcome |= asdict(trainer.progress)
+    return 0
 
 
 def _build_data(
-    config: Config, dataset: Dataset, split: Split, plane: Plane, device_type: str
+    config: Config, dataset: Dataset, split: Split, plane: Plane, device_type: str, world: World
 ) -> SegmentationData:
     """Cache the training slices and put a loader over them."""
     from datasets import load_case
@@ -141,24 +223,28 @@ def _build_data(
     preprocessing = Preprocessing.from_config(config.data, plane)
     by_name = {case.name: case for case in dataset.cases}
     training = [by_name[name] for name in split.train]
-    slices = build_slices(config, dataset, training, preprocessing)
+    with world.first_of_machine_first():
+        slices = build_slices(config, dataset, training, preprocessing, progress=world.is_first)
     loader, sampler = build_loader(
         slices,
         batch_size=config.train.batch_size,
         num_workers=config.train.num_workers,
         pin_memory=device_type == "cuda",
         foreground_fraction=config.data.foreground_fraction,
+        num_replicas=world.size,
+        rank=world.rank,
     )
 
     def load(name: str) -> tuple[Any, Any]:
         return load_case(by_name[name], dataset)
 
-    for name in split.val:  # a fault must show now, not after the first epoch
+    for name in world.shard(split.val):  # a fault must show now, not after the first epoch
         load(name)
     return SegmentationData(
         loader=loader,
         set_epoch=sampler.set_epoch,
         validation=split.val,
+        test=split.test,
         load_case=load,
         preprocessing=preprocessing,
         num_channels=dataset.num_channels,
@@ -166,37 +252,32 @@ def _build_data(
     )
 
 
-def _make_split(config: Config, dataset: Dataset, resume_path: Path | None) -> Split:
+def _make_split(config: Config, dataset: Dataset, restart: Restart | None) -> Split:
     """Take the resumed run's split, the configured one, or make a new one."""
     from datasets import load_split, make_split
 
-    if resume_path is not None:
-        return load_split(resume_path.parent / "split.json", dataset.cases)
+    if restart is not None:
+        return load_split(restart.path.parent / "split.json", dataset.cases)
     return make_split(dataset, config)
 
 
-def _resume_path(folder: Path, resume: str | None) -> Path | None:
-    """Decide what to resume; a folder that holds a run is only touched to continue that run."""
-    last = folder / "last.pt"
-    if resume == "auto":
-        return last if last.exists() else None
-    path = Path(resume) if resume else None
-    if path is not None and not path.is_file():
-        raise UserError(
-            path,
-            expected="a checkpoint to resume",
-            found="no such file",
-            fix="Give the path of a last.pt, or --resume auto.",
+def _facts(dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Return what makes the run beside its configuration, for run.json and the checkpoints."""
+    from swin_unet.imaging import source_files
+    from swin_unet.provenance import hash_files, hash_plain
+
+    parts = {part: list(names) for part, names in asdict(split).items()}
+    used = {*split.train, *split.val}
+    files = {
+        case.name: hash_files(
+            file
+            for path in dict.fromkeys((*case.images, *case.labels))
+            for file in source_files(path)
         )
-    holds_run = last.exists() or (folder / "best.pt").exists()
-    if holds_run and (path is None or path.resolve().parent != folder.resolve()):
-        raise UserError(
-            folder,
-            expected="a new run folder",
-            found="a run",
-            fix="Add --resume auto to continue it, or choose another --output_dir.",
-        )
-    return path
+        for case in dataset.cases
+        if case.name in used
+    }
+    return {"split": parts, "split_hash": hash_plain(parts), "files": files}
 
 
 def _start_run_folder(folder: Path, config: Config, split: Split) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datasets.label_order import check_label_order
     from datasets.overview import pairing_table
     from datasets.splits import describe_split, load_split, make_split, save_split, split_cases
+    from datasets.training_survey import survey_training
 
 __all__ = [
     "DATASETS",
@@ -27,6 +28,7 @@ __all__ = [
     "pairing_table",
     "save_split",
     "split_cases",
+    "survey_training",
 ]
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "label_order": ("check_label_order",),
     "overview": ("pairing_table",),
     "splits": ("describe_split", "load_split", "make_split", "save_split", "split_cases"),
+    "training_survey": ("survey_training",),
 }
 
 

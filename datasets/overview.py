@@ -68,5 +68,6 @@ def _paths(paths: Sequence[Path], base: Path, stacked: bool) -> str:
 def _count(dataset: Dataset) -> str:
     num_labelled = sum(bool(case.labels) for case in dataset.cases)
     groups = {case.group for case in dataset.cases if case.group}
+    cases = "1 case" if len(dataset.cases) == 1 else f"{len(dataset.cases)} cases"
     patients = f" of {len(groups)} patients" if groups else ""
-    return f"{len(dataset.cases)} cases{patients}, {num_labelled} with labels,"
+    return f"{cases}{patients}, {num_labelled} with labels,"

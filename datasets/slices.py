@@ -160,7 +160,12 @@ def _widen(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def build_slices(
-    config: Config, dataset: CaseSet, cases: Sequence[Case], preprocessing: Preprocessing
+    config: Config,
+    dataset: CaseSet,
+    cases: Sequence[Case],
+    preprocessing: Preprocessing,
+    *,
+    progress: bool = True,
 ) -> SliceDataset:
     """Cache cases and make training samples of their slices.
 
@@ -169,6 +174,7 @@ def build_slices(
         dataset: The data set.
         cases: Which of its cases, all labelled.
         preprocessing: How slices are made.
+        progress: Tell on the screen how far the cache is.
 
     Raises:
         UserError: Options of the augmentation that do not go together, faults of the files.
@@ -176,7 +182,7 @@ def build_slices(
     # First what needs no time: the cache may take minutes.
     augmentation = build_augmentation(config.data, preprocessing.plane, dataset.classes)
     return SliceDataset(
-        build_cache(cases, dataset, preprocessing, config.data.cache_dir),
+        build_cache(cases, dataset, preprocessing, config.data.cache_dir, progress),
         context_slices=preprocessing.context_slices,
         fit=preprocessing.fit,
         image_size=preprocessing.image_size,

@@ -1,14 +1,20 @@
-"""Checkpoints: atomic save, safe load, and all random states.
+"""Checkpoints: atomic save, safe load, a checksum, and all random states.
 
 A checkpoint is a dict of tensors, lists, dicts, numbers and strings only, so that
 `torch.load(weights_only=True)` reads it: `format`, `model_description` (name and constructor
 arguments), `model` (state dict), `preprocessing`, `classes`, `config`, `epoch`, `step`,
-`best_score`; the one to resume from also `optimizer`, `scaler` and `random`.
+`best_score`, `validation`; the one to resume from also `training`, see swin_unet.training.state.
+
+The file is a zip archive whose comment is the SHA-256 of the archive without it: torch reads no
+checksums of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
+import struct
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,22 +30,87 @@ from swin_unet.files import atomic_path
 from swin_unet.models import build_model
 
 FORMAT = 1
+_SEAL = b"sha256:"
+_SEAL_SIZE = len(_SEAL) + 64
+_BLOCK_SIZE = 2**20
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint under a temporary name and rename it when it is complete.
+    """Write a checkpoint under a temporary name and rename it when it is complete and on disk.
 
     Raises:
         UserError: When the disk is full; the checkpoint that was there stays.
     """
     with atomic_path(path) as temporary:
-        try:
-            torch.save({"format": FORMAT, **content}, temporary)
-        except RuntimeError as error:
-            # torch's zip writer hides the reason of a failed write; the file system knows it.
-            with temporary.open("ab") as file:
-                file.write(b"\0" * 2**20)
-            raise error
+        _write(temporary, content)
+
+
+def save_keeping_previous(path: Path, content: dict[str, Any]) -> None:
+    """Save a checkpoint and keep the one that was there as `previous_path`.
+
+    At every moment one of the two is there and whole.
+
+    Raises:
+        UserError: As `save`.
+    """
+    with atomic_path(path) as temporary:
+        _write(temporary, content)
+        if path.exists():
+            with atomic_path(previous_path(path)) as link:
+                try:
+                    os.link(path, link)
+                except OSError:  # a file system without links
+                    path.rename(link)
+
+
+def previous_path(path: Path) -> Path:
+    """Return where the checkpoint before this one is kept: last.previous.pt for last.pt."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        torch.save({"format": FORMAT, **content}, path)
+    except RuntimeError as error:
+        # torch's zip writer hides the reason of a failed write; the file system knows it.
+        with path.open("ab") as file:
+            file.write(b"\0" * 2**20)
+        raise error
+    _seal(path)
+
+
+def _seal(path: Path) -> None:
+    """Add the file's hash as the comment of the zip archive, and wait for the disk."""
+    seal = _SEAL + _hash(path, path.stat().st_size).encode()
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)  # the last field of an archive: the length of its comment
+        file.write(struct.pack("<H", len(seal)) + seal)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_damaged(path: Path) -> bool:
+    """Tell whether a file differs from what its seal says; a file without one is not judged."""
+    size = path.stat().st_size - _SEAL_SIZE
+    if size < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(size)
+        seal = file.read()
+    return seal.startswith(_SEAL) and seal != _SEAL + _hash(path, size).encode()
+
+
+def _hash(path: Path, size: int) -> str:
+    """Hash the first `size` bytes of an archive, the length of its comment taken as zero."""
+    digest = hashlib.sha256()
+    remaining = size - 2
+    with path.open("rb") as file:
+        while remaining > 0:
+            block = file.read(min(_BLOCK_SIZE, remaining))
+            digest.update(block)
+            remaining -= len(block)
+    digest.update(b"\0\0")
+    return digest.hexdigest()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -50,6 +121,8 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise _bad_checkpoint(path, "no such file")
+    if _is_damaged(path):
+        raise _bad_checkpoint(path, "a damaged one (its checksum does not match)")
     try:
         with warnings.catch_warnings(action="ignore"):  # of what it is about to refuse
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -44,7 +44,11 @@ class ModelConfig:
         upsampling: Patch expanding (paper), bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random` (paper), or `local`, which learns
+            much faster from random weights; version 1 only.
         pretrained: Weights to start from, see swin_unet.models.weights.
+        pretrained_decoder: Put the weights of an encoder into the mirrored decoder, too, as the
+            original does.
     """
 
     name: Literal["swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"] = (
@@ -63,7 +67,9 @@ class ModelConfig:
     upsampling: Literal["expand", "bilinear", "transpose"] = "expand"
     drop_path_rate: float = 0.2
     checkpointing: bool = False
+    position_init: Literal["random", "local"] = "random"
     pretrained: Path | None = None
+    pretrained_decoder: bool = True
 
 
 # What each network takes of ModelConfig, beside its name; the rest is refused when given.
@@ -153,20 +159,40 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over all training slices.
-        batch_size: Slices per step.
+        batch_size: Slices per step, whatever `accumulation`.
         optimizer: SGD with momentum (paper) or AdamW.
         learning_rate: The peak of the schedule.
         momentum: Of SGD, default 0.9; refused with AdamW.
         weight_decay: As the optimizer defines it.
         schedule: (1 - t)^0.9 per step (paper) or half a cosine.
         warmup_epochs: Linear rise from zero before the schedule.
-        ce_weight: Weight of the cross-entropy.
+        loss: Soft Dice with cross-entropy (paper), or with focal loss as MONAI's DiceFocalLoss.
+        ce_weight: Weight of the cross-entropy or focal loss.
         dice_weight: Weight of the Dice loss.
+        class_weights: Of the cross-entropy or focal loss, one per class, background first; None:
+            all 1.
+        deep_supervision: Train the decoder's coarser scales as well, with weights 1/2, 1/4, ... of
+            the finest one's; nothing of it is left in best.pt. `model.name` swin_unet only.
+        layer_decay: With `model.pretrained` only: every encoder block learns at this fraction of
+            the rate of the block after it, 0.8 for instance; None: all at the same rate.
         gradient_clip: Largest gradient norm; None: no clipping.
         precision: `auto` is bf16 where the GPU or CPU has instructions for it, else fp32.
         device: `auto` takes the GPU if there is one.
         num_workers: Loader processes; None: chosen by machine and device.
         val_interval: Epochs between validations; the last epoch always validates.
+        accumulation: Compute each batch in this many parts, one after the other: less memory, the
+            same step. Equal for the cross-entropy; the Dice loss is that of each part.
+        ema_decay: Validate and keep a running average of the weights, with this decay per step
+            (0.999 for instance); None: the weights themselves.
+        patience: Stop after this many epochs without a better validation; None: never.
+        initial_weights: A file of tensors to start from instead of random ones, wherever a name
+            and a shape agree, so that networks which differ in parts start alike in the others;
+            `model.pretrained` goes on top. None: all random.
+        max_minutes: Stop after this time, to be continued by --resume auto; None: no limit.
+        save_minutes: Minutes between saves within an epoch; every epoch's end saves as well.
+        test: Score the test cases once, after training, by best.pt and by the last weights.
+        deterministic: On a GPU, too, use algorithms that give the same result every time.
+        compile: Compile the network before training; where that fails, it runs uncompiled.
     """
 
     epochs: int = 150
@@ -177,13 +203,26 @@ class TrainConfig:
     weight_decay: float = 1e-4
     schedule: Literal["poly", "cosine"] = "poly"
     warmup_epochs: float = 0.0
+    loss: Literal["ce_dice", "dice_focal"] = "ce_dice"
     ce_weight: float = 0.4
     dice_weight: float = 0.6
+    class_weights: list[float] | None = None
+    deep_supervision: bool = False
+    layer_decay: float | None = None
     gradient_clip: float | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     num_workers: int | None = None
     val_interval: int = 1
+    accumulation: int = 1
+    ema_decay: float | None = None
+    patience: int | None = None
+    initial_weights: Path | None = None
+    max_minutes: float | None = None
+    save_minutes: float = 10.0
+    test: bool = True
+    deterministic: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)

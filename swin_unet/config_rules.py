@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields
 from typing import Any
 
-from swin_unet.config import MODEL_OPTIONS, Config, DataConfig, ModelConfig, UserError
+from swin_unet.config import (
+    MODEL_OPTIONS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    UserError,
+)
 
 
 def validate(config: Config) -> None:
@@ -23,30 +31,17 @@ def validate(config: Config) -> None:
 
 def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
     """List (key, value, whether it is valid, what is) for every numeric option."""
-    data, model, train = config.data, config.model, config.train
+    data, model = config.data, config.model
     overlap = config.inference.overlap
     at_least_one = {
-        "train.epochs": train.epochs,
-        "train.batch_size": train.batch_size,
-        "train.val_interval": train.val_interval,
         "model.patch_size": model.patch_size,
         "inference.batch_size": config.inference.batch_size or 1,
     }
-    at_least_zero = {
-        "seed": config.seed,
-        "train.ce_weight": train.ce_weight,
-        "train.dice_weight": train.dice_weight,
-        "train.momentum": train.momentum or 0,
-        "train.num_workers": train.num_workers or 0,
-        "train.warmup_epochs": train.warmup_epochs,
-        "train.weight_decay": train.weight_decay,
-    }
-    clip = train.gradient_clip
     fractions = data.val_fraction + data.test_fraction
     rate, share, pattern = model.drop_path_rate, data.foreground_fraction, data.group_pattern
     return [
         *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
-        *((key, value, value >= 0, "at least 0") for key, value in at_least_zero.items()),
+        ("seed", config.seed, config.seed >= 0, "at least 0"),
         ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
         ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
         ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),
@@ -59,10 +54,53 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("data.percentiles", data.percentiles, _percentiles(data.percentiles), "0 <= low < high"),
         ("data.spacing_mm", data.spacing_mm, min(data.spacing_mm or (1,)) > 0, "positive mm"),
         ("model.drop_path_rate", rate, 0 <= rate < 1, "in [0, 1)"),
-        ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"),
-        ("train.gradient_clip", clip, clip is None or clip > 0, "above 0"),
         ("inference.overlap", overlap, 0 <= overlap < 1, "in [0, 1)"),
+        *_train_range_rules(config.train),
     ]
+
+
+def _train_range_rules(train: TrainConfig) -> list[tuple[str, Any, bool, str]]:
+    """List the numeric options of the recipe."""
+    at_least_one = {
+        "train.epochs": train.epochs,
+        "train.batch_size": train.batch_size,
+        "train.val_interval": train.val_interval,
+        "train.accumulation": train.accumulation,
+        "train.patience": 1 if train.patience is None else train.patience,
+    }
+    at_least_zero = {
+        "train.ce_weight": train.ce_weight,
+        "train.dice_weight": train.dice_weight,
+        "train.momentum": train.momentum or 0,
+        "train.num_workers": train.num_workers or 0,
+        "train.save_minutes": train.save_minutes,
+        "train.warmup_epochs": train.warmup_epochs,
+        "train.weight_decay": train.weight_decay,
+    }
+    above_zero = {
+        "train.learning_rate": train.learning_rate,
+        "train.gradient_clip": 1 if train.gradient_clip is None else train.gradient_clip,
+        "train.max_minutes": 1 if train.max_minutes is None else train.max_minutes,
+    }
+    parts, most, decay = train.accumulation, train.batch_size, train.ema_decay
+    weights, layer_decay = train.class_weights, train.layer_decay
+    return [
+        *((key, value, value >= 1, "at least 1") for key, value in at_least_one.items()),
+        *((key, value, value >= 0, "at least 0") for key, value in at_least_zero.items()),
+        *((key, value, value > 0, "above 0") for key, value in above_zero.items()),
+        ("train.accumulation", parts, parts <= most, f"at most train.batch_size, {most}"),
+        ("train.ema_decay", decay, decay is None or 0 < decay < 1, "in (0, 1)"),
+        ("train.class_weights", weights, _are_weights(weights), "numbers >= 0, one of them above"),
+        ("train.layer_decay", layer_decay, _is_share(layer_decay), "in (0, 1]"),
+    ]
+
+
+def _are_weights(weights: list[float] | None) -> bool:
+    return weights is None or (min(weights, default=-1.0) >= 0 and 0 < max(weights) < math.inf)
+
+
+def _is_share(value: float | None) -> bool:
+    return value is None or 0 < value <= 1
 
 
 def _ascends(pair: tuple[float, float] | None) -> bool:
@@ -89,6 +127,12 @@ def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
     return [
         *_data_set_rules(data),
         *_model_rules(config.model),
+        (
+            "model.pretrained_decoder",
+            None if config.model.pretrained_decoder else False,
+            config.model.pretrained is not None,
+            "model.pretrained is given",
+        ),
         ("data.fold", data.fold, data.folds is not None, "data.folds is given"),
         ("data.flip_axes", flips, data.augmentation == "default", "data.augmentation is default"),
         ("data.swap_classes", data.swap_classes, flips is not None, "data.flip_axes is given"),
@@ -96,6 +140,18 @@ def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("data.percentiles", data.percentiles, not windowed, "data.intensity is not window"),
         ("data.spacing_mm", data.spacing_mm, data.fit == "crop", "data.fit is crop"),
         ("train.momentum", train.momentum, train.optimizer == "sgd", "train.optimizer is sgd"),
+        *_recipe_rules(train, config.model),
+    ]
+
+
+def _recipe_rules(train: TrainConfig, model: ModelConfig) -> list[tuple[str, Any, bool, str]]:
+    """List the options of the recipe that ask something of the network."""
+    deep, has_weights = train.deep_supervision or None, model.pretrained is not None
+    weights, is_used = train.class_weights, train.ce_weight > 0
+    return [
+        ("train.class_weights", weights, is_used, "train.ce_weight is above 0"),
+        ("train.deep_supervision", deep, model.name == "swin_unet", "model.name is swin_unet"),
+        ("train.layer_decay", train.layer_decay, has_weights, "model.pretrained is given"),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,10 @@ PALETTE = np.array(
     ],
     dtype=np.float32,
 )  # fmt: skip
+
+# How a prediction can be wrong, and in which colour that is shown: red, blue, yellow.
+ERRORS = ("right", "invented", "missed", "other class")
+ERROR_PALETTE = np.array([(230, 40, 40), (60, 120, 255), (240, 220, 60)], dtype=np.float32)
 
 
 def to_grey(pixels: np.ndarray[Any, Any], limits: tuple[float, float] | None = None) -> Picture:
@@ -37,33 +40,53 @@ def class_colour(value: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def overlay(grey: Picture, labels: np.ndarray[Any, Any], opacity: float = 0.5) -> Picture:
+def overlay(
+    grey: Picture,
+    labels: np.ndarray[Any, Any],
+    opacity: float = 0.5,
+    palette: np.ndarray[Any, Any] = PALETTE,
+) -> Picture:
     """Colour the labelled pixels of a picture.
 
     Args:
         grey: (H, W, 3) uint8.
         labels: (H, W), 0 stays grey.
         opacity: Of the colour, in [0, 1].
+        palette: (number of colours, 3), for labels 1, 2, ... and repeated beyond them.
 
     Returns:
         (H, W, 3) uint8.
     """
     mask = labels > 0
-    colours = PALETTE[(labels[mask].astype(np.int64) - 1) % len(PALETTE)]
+    colours = palette[(labels[mask].astype(np.int64) - 1) % len(palette)]
     picture = grey.astype(np.float32)
     picture[mask] = (1 - opacity) * picture[mask] + opacity * colours
     return picture.astype(np.uint8)
 
 
+def error_map(
+    labels: np.ndarray[Any, Any], prediction: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    """Say of every pixel (H, W) whether and how the prediction errs, as an index of ERRORS."""
+    wrong = labels != prediction
+    kinds = np.full(labels.shape, ERRORS.index("other class"), np.uint8)
+    kinds[prediction == 0] = ERRORS.index("missed")
+    kinds[labels == 0] = ERRORS.index("invented")
+    return np.where(wrong, kinds, np.uint8(0))
+
+
 def overlay_panel(
-    pixels: np.ndarray[Any, Any], label_maps: Sequence[np.ndarray[Any, Any]]
+    pixels: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
+    prediction: np.ndarray[Any, Any],
 ) -> Picture:
-    """Put a slice (H, W) and its overlays side by side, enlarged when it is small.
+    """Put a slice (H, W), its labels, its prediction and the errors side by side.
 
     Returns:
-        (H', W' * (1 + number of label maps), 3) uint8.
+        (H', 4 * W', 3) uint8, enlarged when the slice is small.
     """
     grey = to_grey(pixels)
-    panel = np.concatenate([grey, *(overlay(grey, labels) for labels in label_maps)], axis=1)
+    errors = overlay(grey, error_map(labels, prediction), opacity=0.8, palette=ERROR_PALETTE)
+    panel = np.concatenate([grey, overlay(grey, labels), overlay(grey, prediction), errors], axis=1)
     factor = max(1, round(192 / grey.shape[0]))
     return panel.repeat(factor, axis=0).repeat(factor, axis=1)

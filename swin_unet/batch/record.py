@@ -4,15 +4,50 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swin_unet.batch.stream import Outcome
 from swin_unet.config import UserError
 from swin_unet.files import read_json
+from swin_unet.imaging.inputs import InputCase
 from swin_unet.inference import Segmenter
 
 # Of the settings, what the labels do not depend on, rounding errors aside.
 _INDIFFERENT = frozenset({"device", "batch_size"})
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a case ended, in values that can be sent to another process.
+
+    Attributes:
+        record: What run.json says of it; with `error`, if it failed.
+        metrics: Its scores by class, if there are any.
+        is_users: Whether the user can mend what went wrong.
+    """
+
+    record: dict[str, Any]
+    metrics: dict[str, Any] | None = None
+    is_users: bool = False
+
+    @classmethod
+    def of(
+        cls, outcome: Outcome[InputCase, dict[str, Any]], path: Path, done: Container[str]
+    ) -> Ending:
+        """Describe the outcome of a case whose label map is `path`."""
+        record: dict[str, Any] = {"case": outcome.case.name}
+        if outcome.error is not None:
+            record["error"] = str(outcome.error) or repr(outcome.error)
+            return cls(record, is_users=isinstance(outcome.error, UserError))
+        record["output"] = str(path)
+        if outcome.case.name in done:
+            record["skipped"] = True
+        else:
+            record["seconds"] = round(outcome.seconds, 2)
+        return cls(record, (outcome.result or {}).get("metrics"))
 
 
 def describe(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Work:
         cases: All of the call.
 
     Attributes:
+        num_cases: Of the call.
         titles: What to call each case, by name.
         done: Names of the cases that are left out.
     """
@@ -69,6 +70,7 @@ class Work:
     ) -> None:
         self.segmenter = segmenter
         self.arguments = arguments
+        self.num_cases = len(cases)
         self.titles = {
             case.name: f"[{number}/{len(cases)}] {case.name}"
             for number, case in enumerate(cases, start=1)
@@ -101,7 +103,8 @@ class Work:
         if loaded is None or loaded.prepared is None:
             return None if loaded is None else Computed(loaded, None, ())
         maps = self._open_maps(case, loaded.image, loaded.prepared)
-        prediction = self.segmenter.predict(loaded.prepared, self.titles[case.name], maps)
+        title = self.titles[case.name] if self.arguments.bars else None
+        prediction = self.segmenter.predict(loaded.prepared, title, maps)
         return Computed(loaded, prediction, maps)
 
     def write(self, case: InputCase, computed: Computed | None) -> dict[str, Any]:

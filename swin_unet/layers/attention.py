@@ -38,6 +38,24 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.empty(num_positions, self.num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
+    @torch.no_grad()
+    def look_locally(self, strength: float = 1.0) -> None:
+        """Make every head look at its own neighbour of a token, as the taps of a convolution do.
+
+        Adds -strength |offset - tap|^2 to the bias, taps from the centre outwards by head.
+
+        Args:
+            strength: Per squared token; the larger, the sharper the look.
+        """
+        height, width = self.window_size
+        axes = [torch.arange(1.0 - size, size) for size in (height, width)]
+        offsets = torch.cartesian_prod(*axes)  # as the table has them, row by row
+        taps = offsets[offsets.square().sum(dim=1).argsort(stable=True)]
+        taps = taps[torch.arange(self.num_heads) % len(taps)]
+        distance = (offsets[:, None] - taps).square().sum(dim=2)  # (positions, num_heads)
+        table = self.relative_position_bias_table
+        table.sub_((strength * distance).to(table))
+
     def _init_projections(self, dim: int) -> None:
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

@@ -25,7 +25,7 @@ _UNDECAYED = ("relative_position_bias_table", "absolute_pos_embed", "logit_scale
 
 def model_arguments(config: ModelConfig, in_channels: int, num_classes: int) -> dict[str, Any]:
     """Return what rebuilds the network: `name` and its constructor's arguments, plain values."""
-    applicable = MODEL_OPTIONS[config.name] - {"pretrained"}
+    applicable = MODEL_OPTIONS[config.name] - {"pretrained", "pretrained_decoder"}
     fields = {key: value for key, value in asdict(config).items() if key in applicable}
     arguments = {"in_channels": in_channels, "num_classes": num_classes, **fields}
     return {"name": config.name, "arguments": arguments}

@@ -121,7 +121,15 @@ class SwinDecoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Decode the encoder's maps, finest first, to pixels (B, H, W, channels[0])."""
-        x = features[-1]
+        return self.to_pixels(self.decode(features)[0])
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Decode the encoder's maps to maps of the same sizes, finest first, without the last."""
+        maps = [features[-1]]
         for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
-            x = level(x, skip)
+            maps.append(level(maps[-1], skip))
+        return maps[:0:-1]
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Take the finest map to pixels (B, H, W, channels[0])."""
         return self.final_upsample(self.norm(x))

@@ -70,7 +70,12 @@ class LoadReport:
 
 
 def load_weights(
-    model: nn.Module, path: Path | str, minimum: float = 0.9, method: Method = "bicubic"
+    model: nn.Module,
+    path: Path | str,
+    minimum: float = 0.9,
+    method: Method = "bicubic",
+    *,
+    mirror: bool = True,
 ) -> LoadReport:
     """Fill a model from a weights file as far as names and shapes allow.
 
@@ -83,6 +88,7 @@ def load_weights(
             the original Swin-Unet's, as .pt, .pth, .bin or .safetensors.
         minimum: Least share of the encoder's parameters that must be filled, in [0, 1].
         method: How bias tables are interpolated to another window, see `resize_rel_pos_bias`.
+        mirror: Fill the decoder's blocks from an encoder's.
 
     Returns:
         What became of every tensor.
@@ -98,7 +104,7 @@ def load_weights(
     target = _full_names(model)
     _check_version(path, description, target)
     _check_trained_windows(path, tensors, target, model)
-    mirrored = _mirror(source, target)
+    mirrored = _mirror(source, target) if mirror else {}
     taken: dict[str, Tensor] = {}
     for name, value in {**source, **mirrored}.items():
         fitted = _fit(name, value, target[name].shape, method) if name in target else None

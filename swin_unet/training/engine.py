@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import random
-import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
-
-from swin_unet import checkpoint as checkpoints
-from swin_unet.config import Config, UserError, to_plain
-from swin_unet.devices import autocast
-from swin_unet.training.optim import build_optimizer, learning_rate, set_learning_rate
-from swin_unet.training.record import Recorder, logger
+from swin_unet.config import Config, to_plain
+from swin_unet.training.compilation import compile_training
+from swin_unet.training.determinism import deterministic_algorithms
+from swin_unet.training.faults import loader_fault, loader_processes
+from swin_unet.training.keeper import Keeper
+from swin_unet.training.memory import Batch, forget_peak, peak_mb
+from swin_unet.training.optim import learning_rate
+from swin_unet.training.record import Recorder, Row, describe_epoch, epoch_bar, logger
+from swin_unet.training.resume import Restart
+from swin_unet.training.signals import Stopped, StopRequest
+from swin_unet.training.state import LossWatch, Progress, Totals, random_states_kept
+from swin_unet.training.step import Losses, Stepper
 from swin_unet.training.tasks import SegmentationTask, Validation
 
-CHECK_INTERVAL = 20  # steps between looks at the loss; each look waits for the GPU
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        epoch: Epochs done.
-        step: Optimizer steps done.
-        best_score: Best validation score so far, -1 before the first.
-        best_epoch: The epoch it was reached after, 0 before the first.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -1.0
-    best_epoch: int = 0
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+GPU_CHECK_INTERVAL = 20  # steps between looks at the loss; each look waits for the GPU
 
 
 class Trainer:
     """Trains one model on one task in one run folder.
+
+    Killed at any moment, a run continues from its last.pt as if nothing had happened: the order
+    and the augmentation of the data follow from (seed, epoch, index), and the file has the rest.
 
     Args:
         config: The run's configuration.
@@ -58,6 +38,10 @@ class Trainer:
         folder: The run folder.
         model_description: What rebuilds the model, for the checkpoints.
         precision: `fp32`, `bf16` or `fp16`.
+        facts: What else makes the run, see `resume.check_data`.
+
+    Attributes:
+        stop: Whether a signal has asked to stop.
     """
 
     def __init__(
@@ -68,184 +52,244 @@ class Trainer:
         *,
         model_description: dict[str, Any],
         precision: str,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
         self.task = task
         self.folder = folder
-        self.model_description = model_description
-        self.precision = precision
-        self.model: nn.Module = task.model
-        self.device = next(self.model.parameters()).device
-        self.optimizer = build_optimizer(self.model, config.train)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.progress = Progress()
-
-    def train(self) -> Progress:
-        """Train until the configured number of epochs is done."""
-        # The backward pass of some CPU kernels is not reproducible unless told to be.
-        torch.use_deterministic_algorithms(self.device.type == "cpu")
-        recorder = Recorder(self.folder, self.progress.epoch)
-        try:
-            for epoch in range(self.progress.epoch, self.config.train.epochs):
-                self._run_epoch(epoch, recorder)
-        finally:
-            torch.use_deterministic_algorithms(False)
-            recorder.close()
-        return self.progress
-
-    def _run_epoch(self, epoch: int, recorder: Recorder) -> None:
-        """Train one epoch, validate if it is time, save, and write it all down."""
-        started = time.monotonic()
-        losses = self._train_epoch(epoch)
-        seconds = time.monotonic() - started
-        validation = self.task.validate() if self._validates_after(epoch) else None
-        self.progress.epoch = epoch + 1
-        is_best = validation is not None and validation.score > self.progress.best_score
-        if validation is not None and is_best:
-            self.progress.best_score = validation.score
-            self.progress.best_epoch = epoch + 1
-        recorder.epoch(
-            self._row(losses, validation, seconds), validation.pictures if validation else {}
+        self.world = task.world
+        self.stop = StopRequest(heeds_repeats=self.world.size == 1)
+        self.stepper = Stepper(
+            task.trained,
+            task.model,
+            task.loss,
+            config.train,
+            precision,
+            world=self.world,
+            without_sync=task.without_sync,
         )
-        self._save(is_best)
-        self._announce(losses, validation, time.monotonic() - started)
-
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """Run all steps of an epoch and return the mean losses."""
-        loader = self.task.data.loader
-        self.task.data.set_epoch(epoch)
-        self.model.train()
-        num_steps = self.config.train.epochs * len(loader)
-        sums: dict[str, Tensor] = {}
-        for position, batch in enumerate(self._with_bar(loader, epoch)):
-            rate = learning_rate(self.progress.step, num_steps, len(loader), self.config.train)
-            set_learning_rate(self.optimizer, rate)
-            losses = self._step(batch)
-            sums = {name: sums.get(name, 0.0) + value.detach() for name, value in losses.items()}
-            if position % CHECK_INTERVAL == 0 or position == len(loader) - 1:
-                self._check_finite(sums["loss"], epoch)
-        return {name: float(value) / len(loader) for name, value in sums.items()}
-
-    def _step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Take one optimizer step and return the losses before it."""
-        batch = {
-            name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
+        self.device = self.stepper.device
+        description = {
+            "model_description": model_description,
+            "preprocessing": task.data.preprocessing.to_dict(),
+            "classes": list(task.data.classes),
+            "config": to_plain(config),
         }
-        with autocast(self.device, self.precision):
-            losses = self.task.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses["loss"]).backward()
-        if self.config.train.gradient_clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.keeper = Keeper(folder, self.stepper, description, facts or {}, self.world)
+        self.num_batches = len(task.data.loader)
+        interval = GPU_CHECK_INTERVAL if self.device.type == "cuda" else 1
+        self._watch = LossWatch(interval, self.world)
+        self._restart: Restart | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.keeper.progress
+
+    @property
+    def totals(self) -> Totals:
+        """Sums of the epoch under way."""
+        return self.keeper.totals
+
+    def resume(self, restart: Restart) -> list[str]:
+        """Continue where a last.pt left off; return what the user is to know.
+
+        Raises:
+            UserError: When the checkpoint is of another architecture.
+        """
+        self._restart = restart
+        return self.keeper.restore(restart)
+
+    def train(self) -> None:
+        """Train until all epochs are done, or patience is at its end.
+
+        Raises:
+            Stopped: By a signal or the time budget; the state is saved.
+            UserError: Whatever a user can mend; the checkpoints are good.
+        """
+        self._started = self._saved = time.monotonic()
+        with self.stop, self.ready(), self._recorder() as recorder:
+            while not self.is_done:
+                self._train_epoch()
+                self._finish_epoch(recorder)
+                self._stop_if_asked(is_saved=True)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Set torch up for the steps in the block, and compile the network if wanted."""
+        # The backward pass of some CPU kernels is not reproducible unless told to be.
+        exact = self.device.type == "cpu" or self.config.train.deterministic
+        with deterministic_algorithms(exact):
+            if self.config.train.compile:
+                compile_training(self.task, self.stepper, self.config)
+            yield
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are done, or as many without a better validation as allowed."""
+        epoch, patience = self.progress.epoch, self.config.train.patience
+        if epoch >= self.config.train.epochs:
+            return True
+        if patience is None or epoch == 0 or not self._validates_after(epoch):
+            return False
+        return epoch - self.progress.best_epoch >= patience
+
+    @contextmanager
+    def _recorder(self) -> Iterator[Recorder | None]:
+        """Open what the run writes down, cut back to where the run continues."""
+        if self._restart is not None:
+            best = self.progress.best_epoch if self.task.data.validation else self.progress.epoch
+            for note in self.keeper.restore_best(self._restart.path.parent, best):
+                logger.info(note)
+        if not self.world.is_first:
+            yield None
+            return
+        epochs_done = None if self._restart is None else self.progress.epoch
+        recorder = Recorder(self.folder, to_plain(self.config), epochs_done)
+        try:
+            yield recorder
+        finally:
+            recorder.close()
+
+    def _train_epoch(self) -> None:
+        """Run the steps of an epoch, or what is left of them."""
+        train, progress = self.config.train, self.progress
+        num_steps = train.epochs * self.num_batches
+        self.task.trained.train()
+        forget_peak(self.device)
+        title = f"epoch {progress.epoch + 1}/{train.epochs}"
+        with epoch_bar(title, self.num_batches, progress.position, self.world.is_first) as bar:
+            for batch in self._batches():
+                rate = learning_rate(progress.step, num_steps, self.num_batches, train)
+                losses = self.stepper.step(batch, rate)
+                self._count(batch, losses)
+                self._show(bar, losses)
+                self._stop_if_asked()
+                self._save_if_due()
+        self._watch.look()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches of the epoch that are left, and take the time."""
+        self.task.data.set_epoch(self.progress.epoch, self.progress.position)
+        loader = self.task.data.loader
+        # The processes of the epoch before, if they outlive it, may be gone.
+        with self._saved_on_failure(loader_processes(loader)), random_states_kept():
+            iterator = iter(loader)
+        workers = loader_processes(loader, iterator)
+        self.stop.let_workers_die()
+        lap = time.monotonic()
+        while True:
+            with self._saved_on_failure(workers):
+                batch = next(iterator, None)
+            self.totals.wait_seconds += time.monotonic() - lap
+            if batch is None:
+                return
+            yield batch
+            now = time.monotonic()
+            self.totals.seconds += now - lap
+            lap = now
+
+    def _count(self, batch: Batch, losses: Losses) -> None:
+        """Count a step that is done."""
         self.progress.step += 1
-        return losses
+        self.progress.position += 1
+        self.totals.add(losses, len(batch["image"]) * self.world.size)
+        step = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        self._watch.add(step, losses["loss"], batch)
 
-    def _with_bar(self, loader: Any, epoch: int) -> Iterable[dict[str, Any]]:
-        """Show a progress bar on a terminal, and nothing in a log file."""
-        title = f"epoch {epoch + 1}/{self.config.train.epochs}"
-        bar = tqdm(loader, desc=title, leave=False, disable=not sys.stderr.isatty())
-        return bar
+    def _finish_epoch(self, recorder: Recorder | None) -> None:
+        """Validate if it is time, write everything down, and save."""
+        epoch = self.progress.epoch + 1
+        started = time.monotonic()
+        validation = self._validate() if self._validates_after(epoch) else None
+        validation_seconds = time.monotonic() - started
+        is_best = validation is not None and self.keeper.judge(
+            epoch, validation.score, validation.summary
+        )
+        row = self._row(epoch, validation)
+        if recorder is not None:
+            recorder.epoch(row, validation.pictures if validation else {})
+        num_epochs = self.config.train.epochs
+        logger.info(describe_epoch(row, num_epochs, validation_seconds, is_best))
+        self.keeper.start_epoch(epoch)
+        self._save()
+        if is_best or not self.task.data.validation:
+            self.keeper.save_best()
 
-    def _check_finite(self, loss: Tensor, epoch: int) -> None:
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"epoch {epoch + 1}, step {self.progress.step}",
-                expected="a finite loss",
-                found=str(float(loss)),
-                fix="Lower train.learning_rate, set train.gradient_clip to 1, or use "
-                f"train.precision fp32; the last good checkpoint in {self.folder} is kept.",
-            )
+    def _validate(self) -> Validation:
+        with self._saved_on_failure():
+            return self.task.validate(self.stepper.result, self.raise_if_signalled)
 
     def _validates_after(self, epoch: int) -> bool:
-        is_last = epoch + 1 == self.config.train.epochs
-        is_due = (epoch + 1) % self.config.train.val_interval == 0
+        is_due = epoch % self.config.train.val_interval == 0
+        is_last = epoch == self.config.train.epochs
         return bool(self.task.data.validation) and (is_due or is_last)
 
-    def _row(
-        self, losses: dict[str, float], validation: Validation | None, seconds: float
-    ) -> dict[str, Any]:
+    def _row(self, epoch: int, validation: Validation | None) -> Row:
         """Return what metrics.csv and TensorBoard hold of an epoch."""
-        row: dict[str, Any] = {"epoch": self.progress.epoch, "step": self.progress.step}
-        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        rate = max(group["lr"] for group in self.stepper.optimizer.param_groups)
+        row: Row = {"epoch": epoch, "step": self.progress.step, "learning_rate": rate}
+        losses = self.totals.means(self.num_batches)
         row |= {f"train/{name}": value for name, value in losses.items()}
-        row["train/seconds"] = round(seconds, 3)
+        row |= {**self.totals.speed(), "train/peak_memory_mb": peak_mb(self.device)}
         if validation is not None:
             row["dice/mean"] = validation.score
             row |= {f"dice/{name}": value for name, value in validation.per_class.items()}
         return row
 
-    def _announce(
-        self, losses: dict[str, float], validation: Validation | None, seconds: float
-    ) -> None:
-        parts = [f"epoch {self.progress.epoch}/{self.config.train.epochs}"]
-        parts.append(f"loss {losses['loss']:.4f}")
-        if validation is not None:
-            marker = " (best)" if self.progress.best_epoch == self.progress.epoch else ""
-            parts.append(f"validation Dice {validation.score:.4f}{marker}")
-        remaining = seconds * (self.config.train.epochs - self.progress.epoch)
-        parts.append(f"{seconds:.1f} s, about {_duration(remaining)} left")
-        logger.info("  ".join(parts))
+    def _show(self, bar: Any, losses: Losses) -> None:
+        """Move the bar, with the loss at every look at it."""
+        bar.update()
+        if not bar.disable and self.progress.position % self._watch.interval == 0:
+            bar.set_postfix(loss=f"{float(losses['loss']):.4f}", refresh=False)
 
-    def _save(self, is_best: bool) -> None:
-        """Write last.pt to resume from, and best.pt, which is all that inference needs."""
-        content = {
-            "model_description": self.model_description,
-            "model": self.model.state_dict(),
-            "preprocessing": self.task.data.preprocessing.to_dict(),
-            "classes": list(self.task.data.classes),
-            "config": to_plain(self.config),
-            **vars(self.progress),
-        }
-        if is_best or not self.task.data.validation:
-            checkpoints.save(self.folder / "best.pt", content)
-        resumable = {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": checkpoints.random_states(),
-            "num_threads": torch.get_num_threads(),
-        }
-        checkpoints.save(self.folder / "last.pt", {**content, **resumable})
+    def _save(self) -> None:
+        """Write last.pt, unless the weights are ruined."""
+        self._watch.look()
+        self.keeper.save()
+        self._saved = time.monotonic()
 
-    def resume(self, path: Path) -> None:
-        """Continue where a last.pt left off.
+    def _save_if_due(self) -> None:
+        seconds = 60 * self.config.train.save_minutes
+        (is_due,) = self.world.anywhere(time.monotonic() - self._saved >= seconds)
+        if is_due:
+            self._save()
 
-        Raises:
-            UserError: When the file is not such a checkpoint, or of another architecture or
-                optimizer.
+    @contextmanager
+    def _saved_on_failure(self, workers: Sequence[BaseProcess] = ()) -> Iterator[None]:
+        """Save when something fails between two steps, so that they are not lost.
+
+        One of several processes cannot save by itself; all of them can, when all stop.
         """
-        content = checkpoints.load(path)
-        if "optimizer" not in content:
-            raise UserError(
-                path,
-                expected="a last.pt with the optimizer's state",
-                found="a checkpoint for inference only",
-                fix="Resume from the last.pt of the run folder.",
-            )
-        checkpoints.restore_model(self.model, content, path)
-        self._restore_optimizer(content, path)
-        self.scaler.load_state_dict(content["scaler"])
-        checkpoints.restore_random_states(content["random"])
-        if self.device.type == "cpu":  # another number of threads adds up in another order
-            torch.set_num_threads(content["num_threads"])
-        self.progress = Progress(**{name: content[name] for name in vars(self.progress)})
-
-    def _restore_optimizer(self, content: dict[str, Any], path: Path) -> None:
         try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise UserError(
-                path,
-                expected=f"the state of optimizer {self.config.train.optimizer}",
-                found=f"that of {content['config']['train']['optimizer']}",
-                fix="Resume with the train.optimizer that the run was started with.",
-            ) from error
+            yield
+        except Exception as error:
+            if self.world.size == 1 or isinstance(error, Stopped):
+                self._save()
+                if self.stop.signal is not None:  # mostly it ended the loader's processes
+                    raise self.stop.stopped() from error
+            fault = loader_fault(error, workers)
+            if fault is None:
+                raise
+            raise fault from error
 
+    def raise_if_signalled(self) -> None:
+        """End the run when a signal has asked to, this process or another one."""
+        (is_asked,) = self.world.anywhere(self.stop.signal is not None)
+        if is_asked:
+            raise self.stop.stopped()
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+    def _stop_if_asked(self, is_saved: bool = False) -> None:
+        """Save and end the run, by a signal or because its time is over."""
+        minutes = self.config.train.max_minutes
+        is_late = minutes is not None and time.monotonic() - self._started >= 60 * minutes
+        is_asked, is_late = self.world.anywhere(
+            self.stop.signal is not None, is_late and not self.is_done
+        )
+        if not (is_asked or is_late):
+            return
+        if not is_saved:
+            self._save()
+        if is_asked:
+            raise self.stop.stopped()
+        raise Stopped(f"stopped after {minutes:g} minutes, as train.max_minutes says", 0)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from swin_unet.config import TrainConfig
 from swin_unet.models import is_decayed
+
+_BLOCK = re.compile(r"(?:^|\.)encoder\.stages\.(\d+)\.blocks\.(\d+)\.")
+_MERGE = re.compile(r"(?:^|\.)encoder\.merges\.(\d+)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)encoder\.(patch_embed\.|absolute_pos_embed$)")
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -17,23 +25,68 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     SGD decays every parameter, as the paper does. AdamW spares vectors, positions and scales, as
     Swin does: decay would pull them towards zero to no good.
     """
-    if config.optimizer == "sgd":
-        momentum = 0.9 if config.momentum is None else config.momentum
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=config.learning_rate,
-            momentum=momentum,
-            weight_decay=config.weight_decay,
-        )
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    groups = parameter_groups(model, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    momentum = 0.9 if config.momentum is None else config.momentum
+    return torch.optim.SGD(
+        groups,
+        lr=config.learning_rate,
+        momentum=momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Sort the parameters by their weight decay and their share of the learning rate.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `lr_scale`; the first has the whole learning rate.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+    depths = encoder_depths(model)
     for name, parameter in model.named_parameters():
-        (decayed if is_decayed(name, parameter) else spared).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        decays = config.optimizer == "sgd" or is_decayed(name, parameter)
+        scale = 1.0
+        if config.layer_decay is not None:
+            scale = config.layer_decay ** layers_above(name, depths)
+        groups[scale, decays].append(parameter)
+    return [
+        {
+            "params": groups[scale, decays],
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr_scale": scale,
+        }
+        for scale, decays in sorted(groups, reverse=True)
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def encoder_depths(model: nn.Module) -> list[int]:
+    """Count the blocks of each of the encoder's stages; a network without such has none."""
+    depths: dict[int, int] = {}
+    for name, _ in model.named_parameters():
+        if match := _BLOCK.search(name):
+            stage, block = int(match[1]), int(match[2])
+            depths[stage] = max(depths.get(stage, 0), block + 1)
+    return [depths[stage] for stage in sorted(depths)]
+
+
+def layers_above(name: str, depths: Sequence[int]) -> int:
+    """Count the encoder's layers above a parameter's, as Swin's and SimMIM's fine-tuning do.
+
+    The patch embedding is the lowest layer, every block is one, and a merge belongs to the block
+    before it. What comes after the encoder's blocks, such as decoder and head, has none above.
+
+    Args:
+        name: Of the parameter.
+        depths: Blocks of each stage of the encoder.
+    """
+    highest = sum(depths) + 1
+    if match := _BLOCK.search(name):
+        return highest - (sum(depths[: int(match[1])]) + int(match[2]) + 1)
+    if match := _MERGE.search(name):
+        return highest - sum(depths[: int(match[1]) + 1])
+    return highest if _EMBEDDING.search(name) else 0
 
 
 def learning_rate(step: int, num_steps: int, steps_per_epoch: int, config: TrainConfig) -> float:
@@ -58,6 +111,6 @@ def learning_rate(step: int, num_steps: int, steps_per_epoch: int, config: Train
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Set the learning rate of all parameter groups."""
+    """Set the learning rate: every parameter group takes its share, `lr_scale`, of it."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get("lr_scale", 1.0)  # absent in old checkpoints

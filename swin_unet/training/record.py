@@ -1,22 +1,31 @@
-"""What a run writes down: metrics.csv, TensorBoard, progress.png and log.txt."""
+"""What a run writes down: metrics.csv, progress.png, log.txt and, by `board`, TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 import logging
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
+from swin_unet.config import UserError
 from swin_unet.files import atomic_path, writable
+from swin_unet.overlays import Picture
+from swin_unet.training.board import Board
 
 logger = logging.getLogger("swin_unet")
 Row = dict[str, Any]
+# What of metrics.csv depends on the machine and its load: all else is the same in every run.
+TIMING_COLUMNS = (
+    "train/seconds",
+    "train/slices_per_second",
+    "train/data_wait",
+    "train/peak_memory_mb",
+)
 
 
 @contextmanager
@@ -31,11 +40,32 @@ def logging_to(path: Path) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
+    except UserError as error:  # the screen is told by the command
+        with suppress(UserError):  # the disk may be full
+            file_handler.handle(logging.makeLogRecord({"msg": f"error: {error}"}))
+        raise
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
         with writable(path):
             file_handler.close()
+
+
+def epoch_bar(title: str, num_batches: int, position: int, is_shown: bool) -> Any:
+    """Return a progress bar for a terminal, `position` batches done; none in a log file."""
+    is_shown = is_shown and sys.stderr.isatty()
+    return tqdm(desc=title, total=num_batches, initial=position, leave=False, disable=not is_shown)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Drop the package's messages: another process tells them."""
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class _LogFile(logging.FileHandler):
@@ -46,68 +76,46 @@ class _LogFile(logging.FileHandler):
             raise
 
 
-@contextmanager
-def _board_writable(path: Path) -> Iterator[None]:
-    """Turn TensorBoard's failure to write into a UserError.
-
-    Its thread hands errors on to us, but only after they were printed with their traceback.
-    """
-    previous = threading.excepthook
-
-    def print_others(error: threading.ExceptHookArgs) -> None:
-        if not issubclass(error.exc_type, OSError):
-            previous(error)
-
-    threading.excepthook = print_others
-    try:
-        with writable(path):
-            yield
-    finally:
-        threading.excepthook = previous
-
-
 class Recorder:
     """Writes a run's numbers and pictures as they come.
 
     Args:
         folder: The run folder.
-        epoch: Epochs already done; later rows of an interrupted run are dropped.
+        config: The run's configuration, plain.
+        after: Epochs done by the run that is continued, whose later rows are dropped; None: a new
+            run.
     """
 
-    def __init__(self, folder: Path, epoch: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, config: dict[str, Any], after: int | None) -> None:
         self.folder = folder
-        rows = read_rows(folder / "metrics.csv") if epoch else []
-        self.rows = [row for row in rows if row["epoch"] <= epoch]
-        self._board_path = folder / "tensorboard"
-        with _board_writable(self._board_path):
-            self._board = SummaryWriter(str(self._board_path), purge_step=epoch + 1)
+        rows = read_rows(folder / "metrics.csv") if after else []
+        self.rows = [row for row in rows if row["epoch"] <= (after or 0)]
+        self._write_csv()
+        self._board = Board(folder / "tensorboard", after)
+        if not self._board.continues:
+            self._board.describe(config)
 
     def close(self) -> None:
         """Flush and close TensorBoard's files."""
-        with _board_writable(self._board_path):
-            self._board.close()
+        self._board.close()
 
-    def epoch(self, row: Row, pictures: dict[str, np.ndarray[Any, Any]]) -> None:
+    def epoch(self, row: Row, pictures: dict[str, Picture]) -> None:
         """Record the numbers of an epoch under slash-separated names, and pictures by name."""
         self.rows.append(row)
         self._write_csv()
-        with _board_writable(self._board_path):
-            self._write_board(row, pictures)
+        values = {
+            name: value
+            for name, value in row.items()
+            if name not in ("epoch", "step") and value is not None
+        }
+        self._board.write(row["epoch"], values, pictures)
         self._draw_progress()
 
-    def _write_board(self, row: Row, pictures: dict[str, np.ndarray[Any, Any]]) -> None:
-        for name, value in row.items():
-            if name not in ("epoch", "step") and value is not None:
-                self._board.add_scalar(name, value, row["epoch"])
-        for name, picture in pictures.items():
-            tag = f"image, reference, prediction/{name}"
-            self._board.add_image(tag, picture, row["epoch"], dataformats="HWC")
-        self._board.flush()
-
     def _write_csv(self) -> None:
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        if not self.rows:
+            (self.folder / "metrics.csv").unlink(missing_ok=True)
+            return
+        columns = _columns(self.rows)
         with (
             atomic_path(self.folder / "metrics.csv") as path,
             path.open("w", newline="", encoding="utf8") as file,
@@ -122,8 +130,9 @@ class Recorder:
 
         figure = Figure(figsize=(9, 8), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True)
-        for name in ("loss", "ce", "dice"):
-            self._plot(top, f"train/{name}", name)
+        for name in _columns(self.rows):
+            if name.startswith("train/") and name not in TIMING_COLUMNS:
+                self._plot(top, name, name.removeprefix("train/"))
         validation = [name for name in _columns(self.rows) if name.startswith("dice/")]
         for name in validation:
             style = {"color": "black", "linewidth": 2.5} if name == "dice/mean" else {}
@@ -159,3 +168,31 @@ def _number(text: str) -> float | int | None:
 
 def _columns(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def describe_epoch(row: Row, num_epochs: int, validation_seconds: float, is_best: bool) -> str:
+    """Say in a line what came out of an epoch, how fast it was, and how long the rest may take.
+
+    Args:
+        row: Of metrics.csv.
+        num_epochs: Of the run.
+        validation_seconds: Time that the validation took.
+        is_best: The validation was the best so far.
+    """
+    parts = [f"epoch {row['epoch']}/{num_epochs}", f"loss {row['train/loss']:.4f}"]
+    if row.get("dice/mean") is not None:
+        parts.append(f"validation Dice {row['dice/mean']:.4f}{' (best)' if is_best else ''}")
+    seconds = row["train/seconds"] + validation_seconds
+    parts.append(f"{seconds:.1f} s, {row['train/slices_per_second']:.1f} slices/s")
+    parts.append(f"{row['train/data_wait']:.0%} waiting for data")
+    if row["train/peak_memory_mb"] is not None:
+        parts.append(f"peak {row['train/peak_memory_mb'] / 1000:.2f} GB")
+    parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

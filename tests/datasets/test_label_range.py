@@ -26,7 +26,7 @@ from datasets.slices import SliceDataset
 from datasets.transunet import CLASSES
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Preprocessing, read_labels
-from swin_unet.losses import DiceCrossEntropyLoss
+from swin_unet.losses import SegmentationLoss
 
 SHAPE = (6, 5, 4)
 NUM_CLASSES = 3
@@ -235,7 +235,7 @@ def test_what_is_done_to_labels_invents_none(
         augmentation=build_augmentation(options, "axial", classes),
         seed=0,
     )
-    criterion = DiceCrossEntropyLoss(0.5, 0.5)
+    criterion = SegmentationLoss("ce_dice", 0.5, 0.5)
     seen = set()
     for epoch in range(8):
         labels = torch.stack([slices[epoch, index]["label"] for index in range(len(slices))])

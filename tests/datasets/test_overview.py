@@ -44,7 +44,7 @@ def test_the_table_shows_what_goes_with_what() -> None:
 def test_relative_paths_and_no_groups() -> None:
     table = pairing_table(make_dataset(Case("a", (Path("x/a.nii"),), (Path("y/a.nii"),))))
     assert cells(table)[:2] == [["case", "image", "label"], ["a", "x/a.nii", "y/a.nii"]]
-    assert table.splitlines()[-1] == f"1 cases, 1 with labels, in {Path.cwd()}"
+    assert table.splitlines()[-1] == f"1 case, 1 with labels, in {Path.cwd()}"
 
 
 @pytest.mark.parametrize(("limit", "shown"), [(2, 2), (10, 10), (None, 10), (20, 10)])

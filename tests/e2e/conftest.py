@@ -230,20 +230,23 @@ class Workplace:
         """Train on the cases 1 and 2, validate by case 3."""
         split = {"train": ["phantom_001", "phantom_002"], "val": ["phantom_003"], "test": []}
         (self.folder / "split.json").write_text(json.dumps(split))
-        options = {
-            "config": self.config,
-            "data.root": self.data,
-            "data.split_file": self.folder / "split.json",
-            "data.cache_dir": self.folder / "cache",
-            "output_dir": self.output,
-            **changes,
-        }
-        return [*(item for key in options for item in (f"--{key}", options[key])), *more]
+        options = {"data.split_file": self.folder / "split.json", **changes}
+        return [*self._train_here(options), *more]
 
     def resume(self, *more: str | Path) -> Arguments:
         """Continue a copy of the run, unless it is done."""
         shutil.copytree(self.runs["resize"], self.output)
-        return [*self.train(), "--resume", "auto", *more]
+        return [*self._train_here({}), "--resume", "auto", *more]
+
+    def _train_here(self, changes: dict[str, Path]) -> Arguments:
+        options = {
+            "config": self.config,
+            "data.root": self.data,
+            "data.cache_dir": self.folder / "cache",
+            "output_dir": self.output,
+            **changes,
+        }
+        return [item for key in options for item in (f"--{key}", options[key])]
 
     def checkpoint(self, **changes: Any) -> Path:
         """Copy a good checkpoint with changes to its content."""

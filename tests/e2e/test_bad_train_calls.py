@@ -66,7 +66,8 @@ def other_run(place):
 
 def damaged_last(place):
     arguments = place.resume()
-    place.truncate(place.output / "last.pt")
+    for name in ("last.pt", "last.previous.pt"):
+        place.truncate(place.output / name)
     return arguments
 
 
@@ -203,15 +204,30 @@ TRAIN_ROWS: dict[str, Row] = {
         ("optimizer", "last.pt of the run"),
     ),
     "resume a damaged checkpoint": (damaged_last, "last.pt", ("unreadable",)),
+    "initial weights are no file": (
+        lambda place: place.train("--train.initial_weights", place.folder / "start.pt"),
+        "start.pt",
+        ("a weights file", "no such file"),
+    ),
+    "no step to probe": (
+        lambda place: place.train("--probe", "0"),
+        "--probe",
+        ("at least 1 step", "found 0"),
+    ),
+    "probe of a resumed run": (
+        lambda place: place.resume("--probe", "2"),
+        "--probe",
+        ("from its start", "--resume auto"),
+    ),
     "resume another architecture": (
         lambda place: place.resume("--model.embed_dim", "16"),
         "last.pt",
-        ("same architecture",),
+        ("started with", "model.embed_dim: 8 -> 16"),
     ),
     "resume another optimizer": (
         lambda place: place.resume("--train.optimizer", "sgd"),
         "last.pt",
-        ("optimizer sgd", "adamw"),
+        ("started with", "train.optimizer: adamw -> sgd"),
     ),
     "pretrained weights missing": (
         lambda place: place.train("--model.pretrained", place.folder / "weights.pth"),

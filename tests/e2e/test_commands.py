@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.kill_points import unequal
 from datasets.cases import PARTS
 from swin_unet import checkpoint as checkpoints
 from swin_unet.config import Config, to_plain
@@ -37,23 +35,6 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
-def assert_equal(a: Any, b: Any) -> None:
-    """Compare nested tensors, lists and dicts bit by bit."""
-    assert type(a) is type(b)
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, list):
-        assert len(a) == len(b)
-        for left, right in zip(a, b, strict=True):
-            assert_equal(left, right)
-    else:
-        assert a == b
-
-
 @pytest.fixture(scope="session")
 def predictions(command, data: Path, run_folder: Path, tmp_path_factory) -> Path:
     """The validation cases of a run, segmented and scored by its best.pt."""
@@ -70,8 +51,9 @@ def predictions(command, data: Path, run_folder: Path, tmp_path_factory) -> Path
 
 def test_run_folder_holds_what_the_design_lists(run_folder: Path, data: Path) -> None:
     assert {path.name for path in run_folder.iterdir()} == {
-        *("config.yaml", "split.json", "last.pt", "best.pt", "metrics.csv"),
+        *("config.yaml", "split.json", "last.pt", "last.previous.pt", "best.pt", "metrics.csv"),
         *("tensorboard", "progress.png", "log.txt", "run.json"),
+        *("validation_metrics.json", "test_metrics.json"),
     }
     config = yaml.safe_load((run_folder / "config.yaml").read_text())
     assert config.keys() == to_plain(Config()).keys()
@@ -94,6 +76,9 @@ def test_run_folder_holds_what_the_design_lists(run_folder: Path, data: Path) ->
 def test_checkpoints_hold_plain_values_and_the_best_score(run_folder: Path) -> None:
     rows = read_csv(run_folder / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(
+        10 < float(row["train/peak_memory_mb"]) < 100_000 for row in rows
+    )  # torch alone: 200
     scores = [float(row["dice/mean"]) for row in rows]
     best, last = (checkpoints.load(run_folder / f"{name}.pt") for name in ("best", "last"))
     assert last["epoch"] == 4
@@ -221,41 +206,11 @@ def test_a_bad_case_does_not_stop_the_others(
     assert failed["case"] == "phantom_002"
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-
-
-def test_a_killed_run_continues_as_if_nothing_had_happened(
-    start, command, config: Path, resize_run: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "resize"
-    arguments = ("train.py", "--config", config, "--output_dir", folder)
-    process = start(*arguments)
-    wait_for(folder / "last.pt", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert 1 <= checkpoints.load(folder / "last.pt")["epoch"] < 4
-    assert not read_json(folder / "run.json")["finished"]
-    done = command(*arguments, "--resume", "auto")
-    assert "resumed" in done.stdout
-    for name in ("last.pt", "best.pt"):
-        contents = [checkpoints.load(run / name) for run in (resize_run, folder)]
-        for content in contents:
-            del content["config"]["output_dir"]
-        assert_equal(*contents)
-    tables = [read_csv(run / "metrics.csv") for run in (resize_run, folder)]
-    for row in (row for table in tables for row in table):
-        del row["train/seconds"]
-    assert tables[0] == tables[1]
-
-
-def test_a_run_continues_in_another_folder_on_its_own_split(
+def test_a_done_run_gets_more_epochs_in_another_folder(
     call, config: Path, resize_run: Path, tmp_path: Path
 ) -> None:
     torch.set_num_threads(2)
-    options = ("--train.epochs", "5", "--seed", "7", "--output_dir", tmp_path / "new")
+    options = ("--train.epochs", "5", "--output_dir", tmp_path / "new")
     last = resize_run / "last.pt"
     outcome = call("train", "--config", config, "--resume", last, *options)
     assert outcome.code == 0, outcome.stderr
@@ -264,6 +219,91 @@ def test_a_run_continues_in_another_folder_on_its_own_split(
     assert all(splits[0][key] == splits[1][key] for key in (*PARTS, "sha256"))
     assert [row["epoch"] for row in read_csv(tmp_path / "new" / "metrics.csv")] == ["5"]
     assert checkpoints.load(last)["epoch"] == 4
+    best = [checkpoints.load(run / "best.pt") for run in (resize_run, tmp_path / "new")]
+    assert best[1]["epoch"] in (best[0]["epoch"], 5)
+
+
+def test_a_done_run_is_told_again_and_not_trained(
+    call, config: Path, resize_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(resize_run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.glob("*.pt")}
+    outcome = call("train", "--config", config, "--output_dir", run, "--resume", "auto")
+    assert outcome.code == 0
+    assert "after epoch 4" in outcome.stdout
+    assert "epoch 1/4" not in outcome.stdout
+    assert "scoring the test cases" not in outcome.stdout  # test_metrics.json has the scores
+    assert "chose nothing" in outcome.stdout
+    assert {path: path.read_bytes() for path in run.glob("*.pt")} == before
+    sessions = read_json(run / "run.json")["sessions"]
+    assert sessions[0]["status"] == "finished"
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_probe_tells_the_time_of_a_step_and_keeps_nothing(
+    call, config: Path, resize_run: Path, tmp_path: Path, has_run: bool
+) -> None:
+    run = tmp_path / "run"
+    if has_run:
+        shutil.copytree(resize_run, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = call("train", "--config", config, "--output_dir", run, "--probe", "3")
+    assert outcome.code == 0, outcome.stderr
+    measured = json.loads(outcome.stdout.splitlines()[-1])
+    last = checkpoints.load(resize_run / "last.pt")
+    assert measured["steps"] == last["step"]  # those of the whole training
+    assert 0 < measured["seconds_per_step"] < 10
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert run.exists() is has_run
+
+
+def test_runs_of_two_seeds_start_alike_from_initial_weights(
+    call, config: Path, resize_run: Path, tmp_path: Path
+) -> None:
+    """At a learning rate of almost zero the weights stay what they were at the start."""
+    giver = resize_run / "best.pt"
+    options = ("--train.learning_rate", "1e-30", "--train.epochs", "1", "--seed", "5")
+    runs = (tmp_path / "with", ("--train.initial_weights", giver)), (tmp_path / "without", ())
+    for run, more in runs:
+        outcome = call("train", "--config", config, "--output_dir", run, *options, *more)
+        assert outcome.code == 0, outcome.stderr
+        assert ("tensors taken as they are" in outcome.stdout) is bool(more)
+    expected = checkpoints.load(giver)["model"]
+    found = [checkpoints.load(run / "last.pt")["model"] for run, _ in runs]
+    assert unequal(expected, found[0]) == []
+    assert unequal(expected, found[1]) != []
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_both_results_are_reported(run_folder: Path, part: str) -> None:
+    results = read_json(run_folder / f"{part}_metrics.json")
+    last, best = (checkpoints.load(run_folder / f"{name}.pt") for name in ("last", "best"))
+    if part == "test":
+        assert 0 < results.pop("seconds_per_case") < 60
+    assert list(results) == ["best", "last"]
+    for name, content in (("best", best), ("last", last)):
+        assert results[name]["checkpoint"] == f"{name}.pt"
+        assert results[name]["epoch"] == content["epoch"]
+        cases = [case["case"] for case in results[name]["cases"]]
+        expected = read_json(run_folder / "split.json")[part.removesuffix("idation")]
+        assert cases == expected
+    if part == "validation":
+        assert results["best"]["mean"]["dice"] == best["best_score"]
+    log = (run_folder / "log.txt").read_text()
+    assert f"{part} cases" in log
+    assert "worst first" in log
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_test_scores_are_what_infer_reports(
+    call, resize_run: Path, data: Path, tmp_path: Path, name: str
+) -> None:
+    options = ("--part", "test", "--labels", data / "labelsTr", "--output", tmp_path / "out")
+    path = resize_run / f"{name}.pt"
+    assert call("infer", "--checkpoint", path, "--input", data / "imagesTr", *options).code == 0
+    found = read_json(tmp_path / "out" / "metrics.json")
+    expected = read_json(resize_run / "test_metrics.json")[name]
+    assert {key: expected[key] for key in found} == found
 
 
 def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> None:
@@ -274,5 +314,5 @@ def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> Non
     for process in processes:
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
-    assert_equal(*(checkpoints.load(folder / "last.pt")["model"] for folder in folders))
+    assert unequal(*(checkpoints.load(folder / "last.pt")["model"] for folder in folders)) == []
     assert len(list((tmp_path / "cache").iterdir())) == 2  # an entry per training case

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from swin_unet.training.engine import Progress, Trainer
+from swin_unet.training.engine import Trainer
+from swin_unet.training.signals import Stopped
 from tests.e2e.bad_data import (
     FIRST,
     GOOD_ROWS,
@@ -266,11 +267,11 @@ def test_train_gets_to_the_first_epoch(
     """All that can be refused is refused before; the epochs themselves would take a while."""
     started = []
 
-    def note(trainer: Trainer) -> Progress:
+    def stop_at_once(trainer: Trainer) -> NoReturn:
         started.append(trainer)
-        return trainer.progress
+        raise Stopped("stopped by the test", 0)
 
-    monkeypatch.setattr(Trainer, "train", note)
+    monkeypatch.setattr(Trainer, "train", stop_at_once)
     ALL_ROWS[fault].make(bench)
     outcome = call("train", *bench.arguments())
     assert outcome.code == 0, outcome.stderr

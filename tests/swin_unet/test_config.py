@@ -51,7 +51,7 @@ def test_model_keys_are_the_constructors_arguments():
 
     arguments = signature(SwinUNet.__init__).parameters
     keys = {field.name: field.default for field in fields(ModelConfig)}
-    assert keys.keys() - {"name", "pretrained"} == arguments.keys() - {
+    assert keys.keys() - {"name", "pretrained", "pretrained_decoder"} == arguments.keys() - {
         "self",
         "in_channels",
         "num_classes",

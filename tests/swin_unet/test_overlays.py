@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from swin_unet.overlays import PALETTE, class_colour, overlay, overlay_panel, to_grey
+from swin_unet.overlays import (
+    ERROR_PALETTE,
+    ERRORS,
+    PALETTE,
+    class_colour,
+    error_map,
+    overlay,
+    overlay_panel,
+    to_grey,
+)
 
 
 def test_grey_spans_the_whole_range_and_a_constant_is_black():
@@ -22,9 +31,26 @@ def test_only_labelled_pixels_are_coloured_and_colours_repeat():
 
 def test_small_slices_are_enlarged():
     labels = np.zeros((32, 20), np.uint8)
-    assert overlay_panel(labels, [labels, labels]).shape == (192, 360, 3)
+    assert overlay_panel(labels, labels, labels).shape == (192, 480, 3)
     large = np.zeros((300, 200))
-    assert overlay_panel(large, [large]).shape == (300, 400, 3)
+    assert overlay_panel(large, labels_like(large), labels_like(large)).shape == (300, 800, 3)
+
+
+def labels_like(pixels):
+    return np.zeros(pixels.shape, np.uint8)
+
+
+def test_errors_are_told_apart_by_colour():
+    labels = np.array([[0, 0, 1, 1, 2]], np.uint8)
+    prediction = np.array([[0, 1, 1, 0, 1]], np.uint8)
+    kinds = [ERRORS[kind] for kind in error_map(labels, prediction)[0]]
+    assert kinds == ["right", "invented", "right", "missed", "other class"]
+    panel = overlay_panel(np.zeros((1, 5)), labels, prediction)
+    factor = panel.shape[0]
+    errors = panel[0, 15 * factor :: factor]
+    assert errors[0].tolist() == errors[2].tolist() == [0, 0, 0]
+    for position, colour in ((1, 0), (3, 1), (4, 2)):
+        assert errors[position].tolist() == (0.8 * ERROR_PALETTE[colour]).astype(int).tolist()
 
 
 def test_limits_clip_and_make_slices_comparable():

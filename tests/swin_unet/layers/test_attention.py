@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from swin_unet.layers.attention import WindowAttentionV2
+from swin_unet.layers.attention import WindowAttention, WindowAttentionV2
 from swin_unet.layers.blocks import SwinBlockV2
 from swin_unet.layers.windows import relative_position_coordinates
 
@@ -69,3 +70,15 @@ def test_keys_have_no_bias_and_the_scale_stops_at_100():
     assert (q.unique().item(), k.unique().item(), v.unique().item()) == (3, 0, 5)
     same = torch.ones(1, 2, 4, 4)
     assert attention.similarity(same, same).max().item() == pytest.approx(100, rel=1e-5)
+
+
+def test_a_local_look_is_that_of_a_convolution() -> None:
+    """With equal queries and keys each head averages tokens around its own tap, sharply."""
+    attention = WindowAttention(9, (5, 5), num_heads=9)
+    nn.init.zeros_(attention.relative_position_bias_table)
+    attention.look_locally(strength=50.0)
+    weights = attention.position_bias((5, 5)).softmax(dim=-1)  # (heads, 25, 25)
+    centre = 12
+    taps = {divmod(int(index), 5) for index in weights[:, centre].argmax(dim=-1)}
+    assert taps == {(2 + y, 2 + x) for y in (-1, 0, 1) for x in (-1, 0, 1)}
+    assert weights[:, centre].max(dim=-1).values.min() > 0.999

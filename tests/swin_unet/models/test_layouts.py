@@ -126,6 +126,17 @@ def test_a_bare_encoder_takes_and_gives_weights(tmp_path):
     assert load_weights(small(), tmp_path / "ours.pt").encoder_fraction == 1
 
 
+def test_the_decoder_can_be_left_as_it_is(tmp_path):
+    torch.save({"model": microsoft(create_classifier("swin_tiny_window7_224"))}, tmp_path / "w.pth")
+    model = SwinUNet(3, 9)
+    before = {name: value.clone() for name, value in model.decoder.state_dict().items()}
+    report = load_weights(model, tmp_path / "w.pth", mirror=False)
+    assert report.encoder_fraction == 1
+    assert report.mirrored == ()
+    for name, value in model.decoder.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_imagenet_swin_t_fills_encoder_and_mirrored_decoder_as_the_original_does(tmp_path):
     """25,082,820 of the parameters, the number counted in a run of the authors' code."""
     torch.save({"model": microsoft(create_classifier("swin_tiny_window7_224"))}, tmp_path / "w.pth")

@@ -116,6 +116,7 @@ def test_drop_path_rises_through_the_encoder_and_is_mirrored():
         {"drop_path_rate": 1.0},
         {"version": 3},
         {"pretrained_window_sizes": (7, 7, 7, 7)},
+        {"position_init": "local", "version": 2},
     ],
 )
 def test_contradictions_are_refused(arguments):

@@ -11,8 +11,10 @@ from swin_unet import checkpoint
 from swin_unet.config import Config, DataConfig, ModelConfig, TrainConfig, UserError
 from swin_unet.imaging import Preprocessing, Volume
 from swin_unet.models import build_model, model_arguments
-from swin_unet.training.engine import Trainer, seed_everything
+from swin_unet.training.engine import Trainer
 from swin_unet.training.record import read_rows
+from swin_unet.training.resume import Restart
+from swin_unet.training.state import seed_everything
 from swin_unet.training.tasks import SegmentationData, SegmentationTask
 
 DATA = DataConfig(intensity="window", window=(0.0, 1.0), image_size=(16, 16))
@@ -41,8 +43,9 @@ def trainer(folder, train=TRAIN, data=None, precision="fp32", validation=("a", "
     description = model_arguments(config.model, 1, 2)
     segmentation = SegmentationData(
         loader=DataLoader(data or samples(), batch_size=train.batch_size),
-        set_epoch=lambda epoch: None,
+        set_epoch=lambda epoch, start: None,
         validation=validation,
+        test=(),
         load_case=case,
         preprocessing=Preprocessing.from_config(config.data),
         num_channels=1,
@@ -52,9 +55,15 @@ def trainer(folder, train=TRAIN, data=None, precision="fp32", validation=("a", "
     return Trainer(config, task, folder, model_description=description, precision=precision)
 
 
+def restart(folder):
+    return Restart(folder / "last.pt", checkpoint.load(folder / "last.pt"))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_loss_falls_and_is_written_down(tmp_path, precision):
-    progress = trainer(tmp_path, replace(TRAIN, epochs=12), precision=precision).train()
+    run = trainer(tmp_path, replace(TRAIN, epochs=12), precision=precision)
+    run.train()
+    progress = run.progress
     rows = read_rows(tmp_path / "metrics.csv")
     assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert rows[-1]["train/loss"] < 0.5 * rows[0]["train/loss"]
@@ -72,7 +81,7 @@ def test_tensorboard_holds_curves_and_pictures(tmp_path):
     events.Reload()
     tags = events.Tags()
     assert {"train/loss", "learning_rate", "dice/mean", "dice/bright"} <= set(tags["scalars"])
-    assert tags["images"] == [f"image, reference, prediction/{name}" for name in "ab"]
+    assert tags["images"] == [f"image, reference, prediction, errors/{name}" for name in "ab"]
     assert [event.step for event in events.Scalars("dice/mean")] == [1, 2]
 
 
@@ -82,7 +91,7 @@ def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     first.train()
     before = (tmp_path / "last.pt").read_bytes()
     second = trainer(tmp_path, replace(TRAIN, epochs=3), data=samples(value=float("nan")))
-    second.resume(tmp_path / "last.pt")
+    second.resume(restart(tmp_path))
     with pytest.raises(UserError, match=r"epoch 2, step 3: expected a finite loss, found nan"):
         second.train()
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -95,10 +104,11 @@ def test_the_gradient_is_clipped(tmp_path):
     moves = []
     for clip in (None, 1e-3):
         run = trainer(tmp_path / str(clip), replace(sgd, gradient_clip=clip), validation=())
-        before = torch.cat([p.detach().clone().flatten() for p in run.model.parameters()])
+        parameters = list(run.task.model.parameters())
+        before = torch.cat([p.detach().clone().flatten() for p in parameters])
         (tmp_path / str(clip)).mkdir()
         run.train()
-        after = torch.cat([p.detach().flatten() for p in run.model.parameters()])
+        after = torch.cat([p.detach().flatten() for p in parameters])
         moves.append((after - before).norm().item())
     assert moves[1] == pytest.approx(1e-3, rel=1e-2)
     assert moves[0] > 10 * moves[1]

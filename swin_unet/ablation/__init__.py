@@ -1,0 +1,1 @@
+"""Ablation studies: a grid of settings, trained as processes, tabulated with statistics."""
