@@ -20,7 +20,7 @@ BASE = {"config", "files"}
 # Part of swin_unet, or the package datasets -> the other parts that it may import.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": {"layers"},
-    "imaging": set(),
+    "imaging": {"__init__"},  # the version, in what it writes
     "devices": set(),
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices"},

@@ -33,6 +33,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--skip-existing", "--skip_existing", action="store_true", help=skip_help)
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
     add("--entropy", action="store_true", help="write OUTPUT/entropy: how unsure the network is")
+    seg_help = "also write OUTPUT/NAME.dcm, a DICOM-SEG object; DICOM inputs, needs highdicom"
+    add("--dicom_seg", action="store_true", help=seg_help)
     probabilities_help = "write OUTPUT/probabilities: of every class, as a fourth axis"
     add("--probabilities", action="store_true", help=probabilities_help)
 

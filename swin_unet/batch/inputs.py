@@ -10,6 +10,7 @@ from typing import Any
 from swin_unet.config import UserError
 from swin_unet.files import read_json
 from swin_unet.imaging.dicom import split_selector
+from swin_unet.imaging.dicom_seg import check_dicom_seg
 from swin_unet.imaging.inputs import InputCase, find_cases, find_label
 
 
@@ -24,6 +25,7 @@ def select_cases(arguments: argparse.Namespace) -> list[InputCase]:
         folder = arguments.checkpoint[0].parent
         cases = _select_part(cases, folder / "split.json", arguments.part)
     _check_output(cases, arguments)
+    _check_extras(cases, arguments)
     if arguments.labels is not None:
         for case in cases:
             find_label(arguments.labels, case)
@@ -46,6 +48,20 @@ def _check_output(cases: list[InputCase], arguments: argparse.Namespace) -> None
             expected="an output folder of its own",
             found=f"the folder of {folders[output]}",
             fix="Choose another --output; files there would be overwritten.",
+        )
+
+
+def _check_extras(cases: list[InputCase], arguments: argparse.Namespace) -> None:
+    """Refuse additional files that cannot be."""
+    if arguments.dicom_seg:
+        check_dicom_seg([case.paths[0] for case in cases])
+    maps = [f"--{name}" for name in ("entropy", "probabilities") if getattr(arguments, name)]
+    if maps and arguments.protocol == "paper":
+        raise UserError(
+            "--protocol",
+            expected="strict, where logits are brought back to the slice's size",
+            found=f"paper with {' and '.join(maps)}",
+            fix="Leave one of them out.",
         )
 
 

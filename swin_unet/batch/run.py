@@ -18,6 +18,7 @@ from swin_unet.imaging import (
     read_labels,
     write_labels,
 )
+from swin_unet.imaging.dicom_seg import check_series, write_dicom_seg
 from swin_unet.imaging.inputs import InputCase, find_label
 from swin_unet.inference import Segmenter
 from swin_unet.inference.maps import MAPS, DiskMap
@@ -88,6 +89,8 @@ class Work:
         if is_done and self.arguments.labels is None:
             return None
         image = read_image(case.paths)
+        if self.arguments.dicom_seg and not is_done:
+            check_series(case.paths[0])
         reference = None
         if self.arguments.labels is not None:
             reference = read_labels(
@@ -118,6 +121,8 @@ class Work:
             labels = self.segmenter.finish(loaded.image, computed.prediction)
             for each in computed.maps:
                 each.file.save()
+            if self.arguments.dicom_seg:
+                write_dicom_seg(self._seg_path(case), labels, case.paths[0], self.segmenter.classes)
             write_labels(path, labels.array, like=loaded.image)
         return self._measure(labels, loaded)
 
@@ -127,7 +132,12 @@ class Work:
 
     def _is_there(self, case: InputCase) -> bool:
         paths = [self.path(case), *self._map_paths(case).values()]
+        if self.arguments.dicom_seg:
+            paths.append(self._seg_path(case))
         return all(path.is_file() for path in paths)
+
+    def _seg_path(self, case: InputCase) -> Path:
+        return Path(self.arguments.output / f"{case.name}.dcm")
 
     def _map_paths(self, case: InputCase) -> dict[str, Path]:
         names = [name for name in MAPS if getattr(self.arguments, name)]
