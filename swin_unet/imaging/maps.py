@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from swin_unet.files import atomic_path, make_folder, writable
 from swin_unet.imaging.volume import Volume
+from swin_unet.imaging.writers import nifti_header
 
 LARGEST = 65535
 _CHUNK_SIZE = 2**24
@@ -73,7 +73,9 @@ class MapFile:
             # No name and no time in the archive: the same values give the same bytes.
             gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as archive,
         ):
-            _header(self.shape, self.like).write_to(archive)
+            header = _header(self.shape, self.like)
+            header.write_to(archive)
+            archive.write(bytes(header.get_data_offset() - archive.tell()))
             for chunk in self._chunks():
                 archive.write(chunk)
 
@@ -94,18 +96,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def _header(shape: tuple[int, ...], like: Volume) -> Nifti1Header:
-    if isinstance(like.header, Nifti1Header):
-        header = like.header.copy()
-        header.extensions.clear()
-    else:
-        voxels = np.broadcast_to(np.uint8(0), like.shape)
-        header = nib.Nifti1Image(voxels, like.affine).header
-    spacing = header["pixdim"][1:4].copy()
-    header.set_data_dtype(np.uint16)
-    header.set_data_shape(shape)
-    header["pixdim"][1:4] = spacing
+    header = nifti_header(shape, np.uint16, like)
     header.set_slope_inter(1 / LARGEST, 0.0)
-    header["cal_min"], header["cal_max"] = 0.0, 1.0
-    header["descrip"] = b""
-    header.set_data_offset(header.single_vox_offset)
+    header["cal_max"] = 1.0
     return header

@@ -41,9 +41,10 @@ class DiskMap(ABC):
 
     def put(self, start: int, logits: Tensor) -> None:
         """Take logits (n, K, H, W) at native size of the slices from `start` on."""
-        values = _to_uint16(self.compute(logits.float()))
-        order = (1, 2, 0) if values.ndim == 3 else (2, 3, 0, 1)
-        self.voxels[:, :, start : start + len(values)] = values.transpose(order)
+        for index in range(len(logits)):  # one by one: less memory
+            values = _to_uint16(self.compute(logits[index : index + 1].float()))[0]
+            order = (0, 1) if values.ndim == 2 else (1, 2, 0)
+            self.voxels[:, :, start + index] = values.transpose(order)
         self.file.release()
 
 

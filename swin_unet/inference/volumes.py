@@ -25,7 +25,7 @@ from swin_unet.inference.protocols import RESIZING, resize_logits
 
 # Slices are processed a few at a time, so many that a slab stays below these bounds.
 _INPUT_PIXELS = {"cpu": 2 * 224 * 224, "cuda": 48 * 224 * 224}
-_LOGIT_VALUES = {"cpu": 2**25, "cuda": 2**28}
+_LOGIT_VALUES = {"cpu": 2**23, "cuda": 2**28}
 
 
 class VolumeSegmenter:
