@@ -98,13 +98,19 @@ def status_bytes(field_name: str) -> int:
 
 
 def make_volume(shape: tuple[int, int, int]) -> Volume:
-    """Make a round body of noisy tissue in air."""
+    """Make a body in air with organs in it, and noise as coarse as a scanner's."""
+    from scipy.ndimage import gaussian_filter
+
     generator = np.random.default_rng(0)
     rows, columns = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    body = np.where(rows**2 + columns**2 < 0.7, 40, -1000)
+    picture = np.where(rows**2 + columns**2 < 0.7, 40.0, -1000.0)
+    for hu in (-90, 60, 110, 20, 150, -20, 90, 70):
+        y, x, height, width = generator.uniform((-0.5, -0.5, 0.05, 0.05), (0.5, 0.5, 0.25, 0.25))
+        picture[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1] = hu
     voxels = np.empty(shape, np.int16, order="F")
     for index in range(shape[2]):
-        voxels[..., index] = body + generator.normal(0, 20, shape[:2])
+        noise = gaussian_filter(generator.normal(0, 60, shape[:2]).astype(np.float32), 1.0)
+        voxels[..., index] = picture + noise
     return Volume(voxels, np.diag([-0.8, -0.8, 2.5, 1.0]))
 
 

@@ -68,17 +68,18 @@ def resize_logits(logits: Tensor, size: Size) -> Tensor:
 def largest(logits: Tensor) -> Tensor:
     """Return argmax over the second axis as uint8, or int32 for more than 256 classes.
 
-    Class by class: on a CPU `argmax` across memory takes several times as long.
+    Class by class: on a CPU `argmax` across memory takes many times as long.
     """
     dtype = torch.uint8 if logits.shape[1] <= 256 else torch.int32
     if logits.device.type != "cpu":
         return logits.argmax(dim=1).to(dtype)
-    highest = logits[:, 0].clone()
+    highest = logits[:, 0]
     labels = torch.zeros(highest.shape, dtype=dtype)
     for label in range(1, logits.shape[1]):
         candidate = logits[:, label]
-        labels.masked_fill_(candidate > highest, label)
-        torch.maximum(highest, candidate, out=highest)
+        is_higher = candidate > highest
+        labels = torch.maximum(labels, is_higher.to(dtype) * label)  # the last one is the largest
+        highest = torch.maximum(highest, candidate)
     return labels
 
 
