@@ -187,3 +187,23 @@ def test_memory_that_does_not_suffice_takes_fewer_slices_at_a_time():
     )
     np.testing.assert_array_equal(hungry.segment(blocks()).array, expected.array)
     assert Hungry.sizes[:4] == [5, 2, 1, 1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/inference.md"])
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch, page: str):
+    root = Path(__file__).resolve().parents[3]
+    (tmp_path / "RUN").mkdir()
+    random_checkpoint(tmp_path / "RUN" / "best.pt")
+    volume = noise()
+    nib.save(nib.Nifti1Image(volume.array, volume.affine), tmp_path / "VOLUME.nii.gz")
+    (code,) = (
+        block.split("```")[0]
+        for block in (root / page).read_text(encoding="utf8").split("```python\n")[1:]
+    )
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    exec(code, namespace)
+    labels = namespace["labels"]
+    assert isinstance(labels, Volume)
+    assert labels.array.shape == volume.array.shape
+    np.testing.assert_array_equal(labels.affine, volume.affine)
