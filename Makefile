@@ -1,25 +1,32 @@
 # Everything runs in .venv, made from requirements.lock by the first target that needs it.
 PYTHON ?= python3
+# Processes of `make test`; each takes about 2 GB of memory.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format clean
+.PHONY: help demo demo-ablation test lint types format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: demo/data/dataset.json ## make volumes, train on them, segment and score unseen ones
 	rm -rf demo/run demo/predictions
 	$(BIN)/python train.py --config phantom.yaml --data.root demo/data \
 		--data.cache_dir demo/cache --output_dir demo/run
 	$(BIN)/python infer.py --checkpoint demo/run/best.pt --input demo/data/imagesTr --part test \
-		--labels demo/data/labelsTr --output demo/predictions
+		--labels demo/data/labelsTr --output demo/predictions --statistics --report
+
+demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip connections
+	$(BIN)/python ablate.py --config phantom.yaml --data.root demo/data \
+		--data.cache_dir demo/cache --study skips --train.epochs 4 \
+		--output_dir demo/ablation --runs_dir demo/ablation/runs
 
 test: lint types ## lint, check types, run all tests and report coverage
-	$(BIN)/python -m pytest --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     parser = build_parser("ablate.py", "Train every setting of a study and compare them.")
     _add_flags(parser)
     config, arguments = parse_config(parser, argv)
+    _check_task(config)
     study = _load_study(arguments, config.data.name)
     folder = _study_folder(config, arguments, study)
     seeds = _seeds(arguments.seeds, config.seed)
@@ -70,6 +71,16 @@ def _add_flags(parser: Any) -> None:
     add("--jobs", type=int, default=1, help="Trainings at a time.")
     add("--dry-run", dest="dry_run", action="store_true", help="Show the plan and its time.")
     add("--runs_dir", default=str(RUNS_FOLDER), help="Trainings, shared by all studies.")
+
+
+def _check_task(config: Config) -> None:
+    if config.task != "segmentation":
+        raise UserError(
+            "task",
+            expected="segmentation: studies compare the Dice of label maps",
+            found=config.task,
+            fix="Start the trainings one by one.",
+        )
 
 
 def _load_study(arguments: Namespace, data_name: str) -> Study:
@@ -185,12 +196,12 @@ def _write_initial(config: Config, dataset: Dataset, study: Study, path: Path, s
 
     from swin_unet.ablation.plan import apply
     from swin_unet.files import atomic_path
-    from swin_unet.training.engine import seed_everything
+    from swin_unet.training.state import seed_everything
 
     setting = next(item for item in study.settings if item.name == study.baseline)
     plain = _check(setting, apply(to_plain(config), setting))
     seed_everything(seed)
-    model = _build(plain, dataset)
+    model = _build(setting.name, plain, dataset)
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in model.state_dict().items()}, temporary
@@ -198,13 +209,22 @@ def _write_initial(config: Config, dataset: Dataset, study: Study, path: Path, s
     return path.resolve()
 
 
-def _build(plain: Plain, dataset: Dataset) -> Any:
+def _build(setting: str, plain: Plain, dataset: Dataset) -> Any:
     from swin_unet.config import ModelConfig
     from swin_unet.models import build_model, model_arguments
 
     in_channels = dataset.num_channels * plain["data"]["context_slices"]
     options = {**plain["model"], "pretrained": None}
-    return build_model(model_arguments(ModelConfig(**options), in_channels, dataset.num_classes))
+    description = model_arguments(ModelConfig(**options), in_channels, dataset.num_classes)
+    try:
+        return build_model(description)
+    except UserError as error:
+        raise UserError(
+            f"setting {setting}",
+            expected="a network that can be built",
+            found=error.found,
+            fix="Change model's options, or name the settings: --vary model.skips=0,1,2.",
+        ) from error
 
 
 def _measure_networks(runs: Sequence[PlannedRun], dataset: Dataset) -> dict[str, tuple[int, int]]:
@@ -215,7 +235,7 @@ def _measure_networks(runs: Sequence[PlannedRun], dataset: Dataset) -> dict[str,
     for item in runs:
         if item.setting in costs:
             continue
-        model = _build(item.config, dataset).eval()
+        model = _build(item.setting, item.config, dataset).eval()
         data = item.config["data"]
         channels = dataset.num_channels * data["context_slices"]
         cost = total(measure(model, tuple(data["image_size"]), in_channels=channels))

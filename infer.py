@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from swin_unet.batch.run import Work
     from swin_unet.batch.stream import Outcome
     from swin_unet.imaging.inputs import InputCase
-    from swin_unet.inference import Segmenter
     from swin_unet.provenance import Provenance
     from swin_unet.training.distributed import World
 
@@ -25,6 +24,9 @@ def main(argv: list[str]) -> int:
     from swin_unet.batch.arguments import build_parser
 
     arguments = build_parser().parse_args(argv)
+    if arguments.backend is None:
+        is_export = arguments.checkpoint[0].suffix.lower() == ".onnx"
+        arguments.backend = "onnx" if is_export else "torch"
     from swin_unet.batch.inputs import select_cases
 
     cases = select_cases(arguments)  # before the seconds that importing torch takes
@@ -38,12 +40,16 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) -> int:
     """Segment this process's share of the cases; the first process reports on all of them."""
+    from swin_unet.batch.load import load_segmenter
     from swin_unet.batch.record import check_same_settings, describe
     from swin_unet.batch.run import Work
+    from swin_unet.class_inference import classify_cases, trained_task
     from swin_unet.files import make_folder, remove_leftovers
     from swin_unet.provenance import Provenance
 
-    segmenter = _load_segmenter(arguments)
+    if trained_task(arguments.checkpoint[0], arguments.backend) == "classification":
+        return classify_cases(arguments, cases, world)
+    segmenter = load_segmenter(arguments)
     facts = describe(segmenter, arguments)
     if arguments.skip_existing:
         check_same_settings(arguments.output, facts)
@@ -55,35 +61,8 @@ def _run(arguments: argparse.Namespace, cases: list[InputCase], world: World) ->
     endings = world.merge(_segment(world.shard(cases), work, provenance, world))
     if world.is_first:
         _write_record(endings, work, provenance, finished=True)
-        _report_scores(endings, work)
+        _report(cases, endings, work, provenance)
     return _exit_code(endings, world)
-
-
-def _load_segmenter(arguments: argparse.Namespace) -> Segmenter:
-    """Load the checkpoint and refuse options that do not apply to it."""
-    from swin_unet.inference import Segmenter
-
-    segmenter = Segmenter(
-        arguments.checkpoint,
-        device=arguments.device,
-        precision=arguments.precision,
-        batch_size=arguments.batch_size,
-        overlap=arguments.overlap,
-        flips=arguments.flips,
-        scales=arguments.scales,
-        largest_component=arguments.largest_component,
-        min_volume_mm3=arguments.min_volume_mm3,
-        protocol=arguments.protocol,
-    )
-    fit = segmenter.preprocessing.fit
-    if arguments.fit not in (None, fit):
-        raise UserError(
-            arguments.checkpoint[0],
-            expected=f"a checkpoint trained with fit {arguments.fit}",
-            found=f"fit {fit}",
-            fix=f"Leave out --fit, or train with --data.fit {arguments.fit}.",
-        )
-    return segmenter
 
 
 def _segment(
@@ -126,21 +105,45 @@ def _write_record(
     provenance.write(path, finished=finished, cases=[ending.record for ending in endings])
 
 
-def _report_scores(endings: list[Ending], work: Work) -> None:
+def _report(
+    cases: list[InputCase], endings: list[Ending], work: Work, provenance: Provenance
+) -> None:
+    """Write and print what was asked for beside the label maps."""
+    from swin_unet.report import write_run_report
+    from swin_unet.statistics import write_statistics
+
+    arguments = work.arguments
+    records = [
+        {"case": ending.record["case"], **ending.measured} for ending in endings if ending.measured
+    ]
+    summary = _report_scores(records, work)
+    if arguments.statistics:
+        write_statistics(arguments.output / "statistics.csv", records)
+    if arguments.report:
+        path = write_run_report(
+            arguments.output,
+            cases,
+            arguments.labels,
+            outcomes=[ending.record for ending in endings],
+            records=records,
+            summary=summary,
+            facts=provenance.facts,
+        )
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _report_scores(records: list[dict[str, Any]], work: Work) -> dict[str, Any] | None:
     """Write and print the scores, if there are any."""
     from swin_unet.evaluation import print_table, summarize, write_metrics
 
     arguments, classes = work.arguments, work.segmenter.classes
-    records = [
-        {"case": ending.record["case"], "metrics": ending.metrics}
-        for ending in endings
-        if ending.metrics is not None
-    ]
-    if records:
-        tolerance_mm = arguments.tolerance_mm
-        summary = summarize(records, classes, arguments.protocol, tolerance_mm=tolerance_mm)
-        write_metrics(summary, arguments.output)
-        print_table(summary)
+    if arguments.labels is None or not records:
+        return None
+    tolerance_mm = arguments.tolerance_mm
+    summary = summarize(records, classes, arguments.protocol, tolerance_mm=tolerance_mm)
+    write_metrics(summary, arguments.output)
+    print_table(summary)
+    return summary
 
 
 def _exit_code(endings: list[Ending], world: World) -> int:

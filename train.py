@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from swin_unet.training.distributed import World
     from swin_unet.training.engine import Trainer
     from swin_unet.training.resume import Restart
-    from swin_unet.training.tasks import SegmentationData
+    from swin_unet.training.task import TaskData
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +37,14 @@ def main(argv: list[str]) -> int:
         metavar="STEPS",
         help="Time this many steps instead of training, print the time as JSON, and keep nothing.",
     )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="The same as --train.deterministic true, whatever the file says.",
+    )
     config, arguments = parse_config(parser, argv)
+    if arguments.deterministic:
+        config = replace(config, train=replace(config.train, deterministic=True))
     _check_probe(arguments.probe, arguments.resume)
 
     from swin_unet.training.distributed import joined
@@ -63,11 +71,9 @@ def _check_probe(num_steps: int | None, resume: str | None) -> None:
 
 def _probe(config: Config, num_steps: int, world: World) -> int:
     """Say how long a step takes; the run folder, if it is there, is not looked at."""
-    from datasets import build_dataset
     from swin_unet.training.probe import measure_steps
 
-    dataset = build_dataset(config.data)
-    split = _make_split(config, dataset, None)
+    dataset, split = _find_data(config, None)
     trainer, _ = _prepare(config, dataset, split, {}, None, world)
     measured = measure_steps(trainer, num_steps)
     if world.is_first:
@@ -80,7 +86,6 @@ def _run(config: Config, resume: str | None, argv: list[str], world: World) -> i
     folder = config.output_dir
     assert folder is not None
 
-    from datasets import build_dataset
     from swin_unet.files import make_folder, remove_leftovers
     from swin_unet.provenance import Provenance, sessions_before
     from swin_unet.training.resume import check_config, check_data, find_restart, resume_command
@@ -88,9 +93,8 @@ def _run(config: Config, resume: str | None, argv: list[str], world: World) -> i
     restart = find_restart(folder, resume)
     if restart is not None:
         check_config(restart, config)
-    dataset = build_dataset(config.data)
-    split = _make_split(config, dataset, restart)
-    facts = _facts(dataset, split)
+    dataset, split = _find_data(config, restart)
+    facts = _facts(config, dataset, split, world)
     if restart is not None:
         check_data(restart, facts)
     make_folder(folder)
@@ -123,11 +127,11 @@ def _prepare(
 
     from datasets import survey_training
     from swin_unet.devices import choose_device, choose_precision
+    from swin_unet.training.build import build_network, build_task
     from swin_unet.training.determinism import prepare_cublas
     from swin_unet.training.distributed import choose_own_device
     from swin_unet.training.engine import Trainer
     from swin_unet.training.state import seed_everything
-    from swin_unet.training.tasks import SegmentationTask
 
     folder = config.output_dir
     assert folder is not None
@@ -136,10 +140,12 @@ def _prepare(
     device = choose_device(choose_own_device(config.train.device, world))
     precision = choose_precision(config.train.precision, device)
     seed_everything(config.seed)
-    model, description = _build_model(config, dataset)
+    in_channels = dataset.num_channels * config.data.context_slices
+    model, description = build_network(config, in_channels, len(dataset.classes))
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     notes = [
-        f"{config.model.name}: {num_parameters:,} parameters on {device} in {precision}; "
+        f"{config.task} by {config.model.name}: {num_parameters:,} parameters "
+        f"on {device} in {precision}; "
         f"{f'{world.size} processes; ' if world.size > 1 else ''}"
         f"cases: {len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
     ]
@@ -147,8 +153,8 @@ def _prepare(
         notes += _load_start(model, config)
     plane, data_notes = survey_training(config, dataset, split, is_new=restart is None)
     notes += data_notes
-    data = _build_data(config, dataset, split, plane, device.type, world)
-    task = SegmentationTask(model.to(device), data, config, world)
+    data, read_case = _build_data(config, dataset, split, plane, device.type, world)
+    task = build_task(config, model.to(device), data, read_case, world)
     trainer = Trainer(
         config, task, folder, model_description=description, precision=precision, facts=facts
     )
@@ -157,15 +163,6 @@ def _prepare(
     if restart is not None:
         notes += trainer.resume(restart)
     return trainer, notes
-
-
-def _build_model(config: Config, dataset: Dataset) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the network and what rebuilds it."""
-    from swin_unet.models import build_model, model_arguments
-
-    in_channels = dataset.num_channels * config.data.context_slices
-    description = model_arguments(config.model, in_channels, dataset.num_classes)
-    return build_model(description), description
 
 
 def _load_start(model: nn.Module, config: Config) -> list[str]:
@@ -213,20 +210,24 @@ def _train(trainer: Trainer, notes: list[str], provenance: Provenance, command: 
 
 def _build_data(
     config: Config, dataset: Dataset, split: Split, plane: Plane, device_type: str, world: World
-) -> SegmentationData:
-    """Cache the training slices and put a loader over them."""
-    from datasets import load_case
-    from datasets.slices import build_loader, build_slices
+) -> tuple[TaskData, Callable[[str], Any]]:
+    """Cache the training slices and put a loader over them.
+
+    Returns:
+        What every task is given, and what reads a case by name.
+    """
+    from datasets.samples import build_samples, case_reader
+    from datasets.slices import build_loader
     from swin_unet.imaging import Preprocessing
-    from swin_unet.training.tasks import SegmentationData
+    from swin_unet.training.task import TaskData
 
     preprocessing = Preprocessing.from_config(config.data, plane)
     by_name = {case.name: case for case in dataset.cases}
     training = [by_name[name] for name in split.train]
     with world.first_of_machine_first():
-        slices = build_slices(config, dataset, training, preprocessing, progress=world.is_first)
+        samples = build_samples(config, dataset, training, preprocessing, progress=world.is_first)
     loader, sampler = build_loader(
-        slices,
+        samples,
         batch_size=config.train.batch_size,
         num_workers=config.train.num_workers,
         pin_memory=device_type == "cuda",
@@ -234,50 +235,48 @@ def _build_data(
         num_replicas=world.size,
         rank=world.rank,
     )
-
-    def load(name: str) -> tuple[Any, Any]:
-        return load_case(by_name[name], dataset)
-
+    read_case = case_reader(dataset)
     for name in world.shard(split.val):  # a fault must show now, not after the first epoch
-        load(name)
-    return SegmentationData(
+        read_case(name)
+    data = TaskData(
         loader=loader,
         set_epoch=sampler.set_epoch,
         validation=split.val,
         test=split.test,
-        load_case=load,
         preprocessing=preprocessing,
         num_channels=dataset.num_channels,
-        classes=tuple(dataset.classes.values()),
+        classes=tuple(dataset.classes.values()) if config.task != "simmim" else (),
     )
+    return data, read_case
 
 
-def _make_split(config: Config, dataset: Dataset, restart: Restart | None) -> Split:
-    """Take the resumed run's split, the configured one, or make a new one."""
-    from datasets import load_split, make_split
+def _find_data(config: Config, restart: Restart | None) -> tuple[Dataset, Split]:
+    """List the data set, and take the resumed run's split, the configured one, or make one."""
+    from datasets import build_dataset, load_split, make_pretraining_split, make_split
+    from datasets.pretraining import without_labels
 
+    dataset = build_dataset(config.data)
+    learns_labels = config.task != "simmim"
+    task_set = dataset if learns_labels else without_labels(dataset)
     if restart is not None:
-        return load_split(restart.path.parent / "split.json", dataset.cases)
-    return make_split(dataset, config)
+        return task_set, load_split(restart.path.parent / "split.json", task_set.cases)
+    make = make_split if learns_labels else make_pretraining_split
+    return task_set, make(dataset, config)
 
 
-def _facts(dataset: Dataset, split: Split) -> dict[str, Any]:
+def _facts(config: Config, dataset: Dataset, split: Split, world: World) -> dict[str, Any]:
     """Return what makes the run beside its configuration, for run.json and the checkpoints."""
-    from swin_unet.imaging import source_files
-    from swin_unet.provenance import hash_files, hash_plain
+    from datasets.cases import files_of
+    from datasets.contents import hash_contents
+    from swin_unet.provenance import hash_plain
 
     parts = {part: list(names) for part, names in asdict(split).items()}
-    used = {*split.train, *split.val}
-    files = {
-        case.name: hash_files(
-            file
-            for path in dict.fromkeys((*case.images, *case.labels))
-            for file in source_files(path)
+    used = [case for case in dataset.cases if case.name in {*split.train, *split.val}]
+    with world.first_of_machine_first():
+        contents = hash_contents(
+            files_of(dataset, used), config.data.cache_dir, progress=world.is_first
         )
-        for case in dataset.cases
-        if case.name in used
-    }
-    return {"split": parts, "split_hash": hash_plain(parts), "files": files}
+    return {"split": parts, "split_hash": hash_plain(parts), "contents": contents}
 
 
 def _start_run_folder(folder: Path, config: Config, split: Split) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datasets.cases import Case, Dataset, Split, choose_plane, load_case
     from datasets.label_order import check_label_order
     from datasets.overview import pairing_table
+    from datasets.pretraining import make_pretraining_split
     from datasets.splits import describe_split, load_split, make_split, save_split, split_cases
     from datasets.training_survey import survey_training
 
@@ -24,6 +25,7 @@ __all__ = [
     "list_dataset",
     "load_case",
     "load_split",
+    "make_pretraining_split",
     "make_split",
     "pairing_table",
     "save_split",
@@ -36,6 +38,7 @@ _HOMES = {
     "cases": ("Case", "Dataset", "Split", "choose_plane", "load_case"),
     "label_order": ("check_label_order",),
     "overview": ("pairing_table",),
+    "pretraining": ("make_pretraining_split",),
     "splits": ("describe_split", "load_split", "make_split", "save_split", "split_cases"),
     "training_survey": ("survey_training",),
 }

@@ -8,18 +8,22 @@ from dataclasses import replace
 
 from datasets.acdc import read_acdc
 from datasets.cases import Case, Dataset, check_files
+from datasets.cifar10 import read_cifar10
 from datasets.decathlon import read_decathlon
 from datasets.folder import read_folder
+from datasets.image_folder import read_image_folder
 from datasets.overview import absence_notes
 from datasets.sources import check_root
 from datasets.synapse import read_synapse
-from swin_unet.config import DataConfig, UserError
+from swin_unet.config import PICTURE_SETS, DataConfig, UserError
 
 DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "decathlon": read_decathlon,
     "synapse": read_synapse,
     "acdc": read_acdc,
     "folder": read_folder,
+    "image_folder": read_image_folder,
+    "cifar10": read_cifar10,
 }
 
 
@@ -32,6 +36,17 @@ def build_dataset(config: DataConfig) -> Dataset:
     dataset = list_dataset(config)
     check_files(dataset.cases)
     return dataset
+
+
+def require_label_maps(config: DataConfig) -> None:
+    """Raise UserError for a data set whose images have one class as a whole."""
+    if config.name in PICTURE_SETS:
+        raise UserError(
+            "data.name",
+            expected="a data set with label maps, which are what is looked at here",
+            found=config.name,
+            fix="Train on it: train.py says at once what is wrong with it.",
+        )
 
 
 def list_dataset(config: DataConfig) -> Dataset:

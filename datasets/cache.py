@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from datasets.cached import CachedCase, write_header
-from datasets.cases import Case, Dataset, load_case
+from datasets.cases import Case, Dataset, load_case, present_files
 from swin_unet.config import UserError
 from swin_unet.files import writable
-from swin_unet.imaging import PreparedVolume, Preprocessing, Volume, source_files
-from swin_unet.imaging.dicom import is_series
+from swin_unet.imaging import PreparedVolume, Preprocessing, Volume
 
 CACHE_VERSION = 3
 FILES = ("image.npy", "label.npy", "meta.json")
@@ -99,7 +98,7 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
     del settings["context_slices"]
     content = {
         "version": CACHE_VERSION,
-        "files": [_fingerprints(path) for path in dict.fromkeys((*case.images, *case.labels))],
+        "files": [fingerprints(path) for path in dict.fromkeys((*case.images, *case.labels))],
         "preprocessing": settings,
         "num_channels": dataset.num_channels,
         "num_classes": dataset.num_classes,
@@ -107,17 +106,23 @@ def _key(case: Case, dataset: Dataset, preprocessing: Preprocessing) -> str:
         "on_mismatch": dataset.on_mismatch,
         "stacked": case.stacked,
     }
+    if dataset.images_only:
+        content |= {"images_only": True, "num_classes": 0, "label_values": None}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _fingerprints(path: Path) -> list[Any]:
+def fingerprints(path: Path) -> list[Any]:
     """Tell a path of a case apart from others, and from itself once one of its files changes."""
-    is_there = path.is_file() or is_series(path)
-    files = source_files(path) if is_there else [path]
-    return [path.name, *(_fingerprint(file) for file in files)]  # the name may be FOLDER#SERIES
+    files = present_files(path)
+    return [path.name, *(fingerprint(file) for file in files)]  # the name may be FOLDER#SERIES
 
 
-def _fingerprint(path: Path) -> list[str | int]:
+def fingerprint(path: Path) -> list[str | int]:
+    """Tell a file apart from others, and from itself once it changes: path, size, time.
+
+    Raises:
+        UserError: There is no such file.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from swin_unet.config import UserError
 from swin_unet.imaging import (
@@ -14,6 +16,7 @@ from swin_unet.imaging import (
     read_header,
     read_image,
     read_labels,
+    source_files,
     thick_plane,
 )
 from swin_unet.imaging.dicom import is_series
@@ -30,7 +33,8 @@ class Case:
         images: One file with all channels, or one file per channel in order; when `stacked`, one
             file per slice from the lowest to the highest.
         labels: The reference label map; when `stacked`, one per slice; empty: unlabelled. May be
-            the files of the images, where those hold both (.npz and .h5).
+            the files of the images, where those hold both (.npz and .h5), and where an image has
+            a class as a whole.
         group: What must stay together in a split, such as the patient; None: the case alone.
         stacked: The files are single slices of one volume.
     """
@@ -56,6 +60,10 @@ class Dataset:
             faults. None: the files hold class values.
         on_mismatch: As in DataConfig.
         notes: What to tell the user about the data set, a sentence each.
+        targets: Where every image has one class as a whole: the class value of every case, by
+            name. None: there are label maps.
+        images_only: Labels are not read, whether or not there are any; see datasets.pretraining.
+        read: Reads the image of a case; None: swin_unet.imaging does.
     """
 
     cases: tuple[Case, ...]
@@ -65,6 +73,9 @@ class Dataset:
     label_values: dict[int, int] | None = None
     on_mismatch: OnMismatch = "error"
     notes: tuple[str, ...] = ()
+    targets: Mapping[str, int] | None = None
+    images_only: bool = False
+    read: Callable[[Case], Volume] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -94,7 +105,8 @@ def load_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
         dataset: Says how many channels and which label values to expect.
 
     Returns:
-        The image, and its label map of class values on the same grid.
+        The image, and its label map of class values on the same grid; of a data set without
+        labels, an empty one.
 
     Raises:
         UserError: Any fault of the files, see swin_unet.imaging.readers; no label map; another
@@ -105,6 +117,8 @@ def load_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
             case.name, expected="a label map", found="none", fix="Add one or leave the case out."
         )
     image = load_image(case, dataset)
+    if dataset.images_only:
+        return image, replace(image, array=np.zeros(image.shape, np.uint8))
     label = read_labels(
         case.labels,
         dataset.num_classes,
@@ -122,7 +136,8 @@ def load_image(case: Case, dataset: Dataset) -> Volume:
     Raises:
         UserError: As `load_case`.
     """
-    image = read_image(case.images, stacked=case.stacked)
+    read = dataset.read
+    image = read_image(case.images, stacked=case.stacked) if read is None else read(case)
     if image.num_channels != dataset.num_channels:
         raise UserError(
             image.label,
@@ -143,6 +158,29 @@ def load_label(case: Case, dataset: Dataset) -> Volume:
     return read_labels(
         case.labels, dataset.num_classes, stacked=case.stacked, values=dataset.label_values
     )
+
+
+def files_of(dataset: Dataset, cases: Iterable[Case]) -> dict[str, list[Path]]:
+    """List the files of every case, by its name; pictures are taken together.
+
+    Raises:
+        UserError: Missing or unsupported file, or a damaged header.
+    """
+    if dataset.targets is not None:  # there may be many thousands
+        return {"pictures": sorted({path for case in cases for path in case.images})}
+    return {
+        case.name: [
+            file
+            for path in dict.fromkeys((*case.images, *case.labels))
+            for file in present_files(path)
+        ]
+        for case in cases
+    }
+
+
+def present_files(path: Path) -> list[Path]:
+    """List the files behind a path of a case; the path itself where nothing is there."""
+    return source_files(path) if path.is_file() or is_series(path) else [path]
 
 
 def check_files(cases: Iterable[Case]) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from datasets import list_dataset, make_split
 from datasets.appearance import geometry_problems, intensity_problems
 from datasets.augment import build_augmentation
+from datasets.build import require_label_maps
 from datasets.cases import Dataset, Split
 from datasets.check_report import Report, format_report, to_json
 from datasets.examination import Examination, examine, examine_file
@@ -195,6 +196,7 @@ def run_check(config: Config, arguments: Namespace, show: Callable[[Report], str
         The exit code.
     """
     assert config.output_dir is not None
+    require_label_maps(config.data)
     path = arguments.json or config.output_dir / "check.json"
     _check_jobs(arguments.jobs)
     make_folder(path.parent)  # that it cannot be written must show now, not after an hour

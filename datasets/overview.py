@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def pairing_table(dataset: Dataset, limit: int | None = SHOWN_CASES) -> str:
     cases = dataset.cases[:limit]
     files = [path for case in dataset.cases for path in (*case.images, *case.labels)]
     base = Path(os.path.commonpath([path.parent.absolute() for path in files]) if files else ".")
-    rows = [HEADINGS, *(_row(case, base) for case in cases)]
+    rows = [HEADINGS, *(_row(case, base, dataset.images_only) for case in cases)]
     if not any(case.group for case in dataset.cases):
         rows = [row[:3] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -35,8 +36,25 @@ def pairing_table(dataset: Dataset, limit: int | None = SHOWN_CASES) -> str:
     return "\n".join([*lines, *more, f"{_count(dataset)} in {base}"])
 
 
+def class_table(dataset: Dataset) -> str:
+    """Count the pictures of every class."""
+    assert dataset.targets is not None
+    counts = Counter(dataset.targets.values())
+    rows = [("class", "pictures"), *((n, str(counts[v])) for v, n in dataset.classes.items())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{name.ljust(widths[0])}  {count.rjust(widths[1])}" for name, count in rows]
+    return "\n".join([*lines, f"{len(dataset.cases)} pictures of {len(dataset.classes)} classes"])
+
+
+def table_of(dataset: Dataset) -> str:
+    """Show what a data set holds: pairs of files, or how many pictures of every class."""
+    return pairing_table(dataset) if dataset.targets is None else class_table(dataset)
+
+
 def absence_notes(dataset: Dataset) -> tuple[str, ...]:
     """Say what is not known: label maps, and which cases are of one patient."""
+    if dataset.targets is not None:
+        return ()
     notes = []
     unlabelled = [case.name for case in dataset.cases if not case.labels]
     if unlabelled:
@@ -50,9 +68,11 @@ def absence_notes(dataset: Dataset) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _row(case: Case, base: Path) -> tuple[str, ...]:
+def _row(case: Case, base: Path, images_only: bool) -> tuple[str, ...]:
     label = _paths(case.labels, base, case.stacked) or "(none)"
-    if case.labels == case.images:
+    if images_only:
+        label = "(not read)"
+    elif case.labels == case.images:
         label = "(in the same file)" if len(case.images) == 1 else "(in the same files)"
     return case.name, _paths(case.images, base, case.stacked), label, case.group or ""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets import build_dataset, choose_plane, make_split
+from datasets.build import require_label_maps
 from swin_unet.config import Config, UserError
 from swin_unet.files import atomic_path, make_folder
 from swin_unet.overlays import class_colour, overlay, to_grey
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert config.output_dir is not None
     path = Path(arguments.output or config.output_dir / "preview.png")
     _check_options(path, arguments.samples, arguments.epoch)
+    require_label_maps(config.data)
     make_folder(path.absolute().parent)  # a name that cannot be written shows now
     samples, classes = training_samples(config, arguments.samples, arguments.epoch)
     figure = draw_sheet(samples, classes, _headline(config, arguments.epoch))

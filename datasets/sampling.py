@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from swin_unet.config import UserError
 
@@ -25,6 +26,25 @@ class SampleKey(NamedTuple):
     slice_index: int
     position: int = 0
     target: int = 0
+
+
+class Samples(Dataset[dict[str, Any]], ABC):
+    """Training samples of any kind, by the keys of a SliceSampler.
+
+    Attributes:
+        seed: Of the run.
+    """
+
+    seed: int
+
+    @property
+    @abstractmethod
+    def slice_classes(self) -> list[tuple[int, ...]]:
+        """Which classes occur in each of them, without the background."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return their number."""
 
 
 class SliceSampler(Sampler[SampleKey]):

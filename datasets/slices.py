@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datasets.augment import Augmentation, build_augmentation
 from datasets.cache import build_cache
@@ -15,14 +15,14 @@ from datasets.cached import CachedCase
 from datasets.cases import Case
 from datasets.cases import Dataset as CaseSet
 from datasets.crops import choose_crop, inside
-from datasets.sampling import SampleKey, SliceSampler
+from datasets.sampling import SampleKey, Samples, SliceSampler
 from swin_unet.config import Config
 from swin_unet.imaging import Preprocessing
 
 Array = np.ndarray[Any, Any]
 
 
-class SliceDataset(Dataset[dict[str, Any]]):
+class SliceDataset(Samples):
     """Slices of cached cases, cropped and augmented by a seed made of the run's and the key.
 
     Args:
@@ -141,7 +141,7 @@ class SliceLoader(DataLoader[dict[str, Any]]):
     """A loader whose workers send labels in few bytes: the memory they share is slow to make."""
 
     def __iter__(self) -> Any:
-        """Return an iterator over batches with labels (B, H, W) int64."""
+        """Return an iterator over batches, whose labels, if they have some, are int64."""
         return map(_widen, super().__iter__())
 
 
@@ -150,13 +150,15 @@ def _narrow_collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
     from torch.utils.data import default_collate
 
+    if "label" not in samples[0]:
+        return default_collate(samples)
     largest = max(int(sample["label"].max()) for sample in samples)
     dtype = torch.uint8 if largest < 256 else torch.int32
     return default_collate([{**item, "label": item["label"].to(dtype)} for item in samples])
 
 
 def _widen(batch: dict[str, Any]) -> dict[str, Any]:
-    return {**batch, "label": batch["label"].long()}
+    return {**batch, "label": batch["label"].long()} if "label" in batch else batch
 
 
 def build_slices(
@@ -192,7 +194,7 @@ def build_slices(
 
 
 def build_loader(
-    slices: SliceDataset,
+    slices: Samples,
     *,
     batch_size: int,
     num_workers: int | None,
@@ -204,7 +206,7 @@ def build_loader(
     """Put a loader over slices.
 
     Args:
-        slices: The training slices.
+        slices: The training slices, pictures, or either with masks.
         batch_size: Slices of a batch, of all processes together; an incomplete last batch is left
             out if there is another.
         num_workers: Loader processes; None: one per core up to 8 beside a GPU, one beside a CPU.

@@ -16,11 +16,13 @@ class Source:
         origin: Where to get them.
         layout: What the folder looks like.
         stand_in: Layouts of `python -m datasets.phantom` that are read as these data.
+        command: What makes a stand-in where those do not.
     """
 
     origin: str
     layout: str
-    stand_in: tuple[str, ...]
+    stand_in: tuple[str, ...] = ()
+    command: str = "python -m datasets.phantom DIR --layout"
 
 
 SOURCES = {
@@ -46,6 +48,16 @@ SOURCES = {
         "DIR/images and DIR/labels with files of the same names, or name others by --data.images "
         "and --data.labels (folders or patterns) or --data.list_file (CSV or JSON)",
         ("folder",),
+    ),
+    "image_folder": Source(
+        "your own pictures, sorted into a folder per class",
+        "DIR/CLASS/*.png, or DIR/train/CLASS/*.png with DIR/val and DIR/test (.jpg, .tif as well)",
+        command="python -m datasets.cifar10 DIR --as_folders",
+    ),
+    "cifar10": Source(
+        "https://www.cs.toronto.edu/~kriz/cifar.html, cifar-10-binary.tar.gz",
+        "DIR/data_batch_1.bin to data_batch_5.bin and test_batch.bin",
+        command="python -m datasets.cifar10 DIR",
     ),
 }
 
@@ -81,12 +93,13 @@ def no_data(
 ) -> UserError:
     """Make the error that says in three lines where data of this kind come from."""
     source = SOURCES[name]
-    layout, *others = source.stand_in
+    layout, *others = source.stand_in or ("",)
     also = f" (or {', '.join(others)})" if others else ""
+    stand_in = f"{source.command} {layout}".rstrip()
     lines = (
         fix,
         f"  the data:   {source.origin}",
         f"  the layout: {source.layout}",
-        f"  a stand-in: python -m datasets.phantom DIR --layout {layout}{also}",
+        f"  a stand-in: {stand_in}{also}",
     )
     return UserError(subject, expected=expected, found=found, fix="\n".join(lines))

@@ -24,11 +24,25 @@ def make_split(dataset: Dataset, config: Config) -> Split:
     """Split a data set: by the configured file, as published, in folds, or by fractions.
 
     A published split keeps its test cases whatever the options; an empty `val` is drawn from its
-    training cases.
+    training cases. Of these only `train_fraction` are kept.
 
     Raises:
         UserError: Too few cases, a group in two parts, or a fault of the file.
     """
+    split = _whole_split(dataset, config)
+    share = config.data.train_fraction
+    return split if share == 1 else _with_share(split, dataset.cases, share, config.seed)
+
+
+def _with_share(split: Split, cases: Sequence[Case], share: float, seed: int) -> Split:
+    """Keep a share of the training groups, one at least; a smaller share is part of a larger."""
+    training = set(split.train)
+    groups = _groups(case for case in cases if case.name in training)
+    kept = _shuffled(groups, seed)[: _share(share, len(groups))]
+    return Split(_names(groups, kept), split.val, split.test)
+
+
+def _whole_split(dataset: Dataset, config: Config) -> Split:
     data, seed = config.data, config.seed
     if data.split_file is not None:
         return load_split(data.split_file, dataset.cases)
@@ -47,13 +61,20 @@ def make_split(dataset: Dataset, config: Config) -> Split:
         return split_cases(dataset.cases, data.val_fraction, data.test_fraction, seed)
     if published.val or data.val_fraction == 0:
         return published
-    training = [case for case in dataset.cases if case.name in set(published.train)]
+    wanted = set(published.train)
+    training = [case for case in dataset.cases if case.name in wanted]
     drawn = split_cases(training, data.val_fraction, 0.0, seed)
     return Split(drawn.train, drawn.val, published.test)
 
 
 def describe_split(split: Split, dataset: Dataset, config: Config) -> str:
     """Say where a split of `make_split` comes from."""
+    share = config.data.train_fraction
+    kept = "" if share == 1 else f"; {share:.0%} of its training part is used"
+    return f"{_origin(split, dataset, config)}{kept}"
+
+
+def _origin(split: Split, dataset: Dataset, config: Config) -> str:
     data, published = config.data, dataset.split
     drawn = f"drawn by seed {config.seed}"
     if data.split_file is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets.cases import Dataset, Split, choose_plane, few
 from datasets.label_order import check_label_order
-from datasets.overview import pairing_table
+from datasets.overview import table_of
 from datasets.splits import describe_split
 from swin_unet.config import Config
 from swin_unet.imaging import Plane
@@ -26,12 +26,13 @@ def survey_training(
     Returns:
         The plane, and what the log is to say about the data.
     """
-    notes = [pairing_table(dataset), *dataset.notes]
+    notes = [table_of(dataset), *dataset.notes]
     if is_new:
         notes.append(describe_split(split, dataset, config))
     by_name = {case.name: case for case in dataset.cases}
     training = [by_name[name] for name in split.train]
-    warning = check_label_order(dataset, training[:NUM_LABEL_MAPS])
+    has_label_maps = dataset.targets is None and not dataset.images_only
+    warning = check_label_order(dataset, training[:NUM_LABEL_MAPS]) if has_label_maps else None
     if warning is not None:
         notes.append(f"warning: {warning}")
     if config.data.plane != "auto":

@@ -139,6 +139,25 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def task_of(content: dict[str, Any]) -> str:
+    """Return the task that a checkpoint was trained for; the first ones knew only one."""
+    task: str = content["config"].get("task", "segmentation")
+    return task
+
+
+def check_task(content: dict[str, Any], path: Path, *tasks: str) -> None:
+    """Raise UserError unless a checkpoint was trained for one of the tasks."""
+    if task_of(content) not in tasks:
+        raise UserError(
+            path,
+            expected=f"a checkpoint of task {' or '.join(tasks)}",
+            found=f"one of task {task_of(content)}",
+            fix="Give another one; that of simmim is for --model.pretrained."
+            if task_of(content) == "simmim"
+            else "Give another one.",
+        )
+
+
 def load_model(content: dict[str, Any], path: Path) -> nn.Module:
     """Rebuild the network of a checkpoint with its weights.
 

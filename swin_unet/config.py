@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,12 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network; every field but `name` and `pretrained` is an argument of `SwinUNet`.
-
-    The baselines take fewer, see `MODEL_OPTIONS`.
+    """The network; a field is an argument of its constructor, see `MODEL_OPTIONS` for which.
 
     Attributes:
-        name: Which network: ours, or one of MONAI's to compare with.
+        name: Which network. For segmentation ours, or one of MONAI's to compare with; for
+            classification `swin_classifier`, `swin_resnet`, its twin `resnet50`, or the ViT
+            `localizer`; for simmim the one whose encoder is to be pretrained.
         size: Width, heads and depths by name; `embed_dim`, `depths`, `num_heads` override it.
         version: Of the Swin blocks: 1 (paper), or 2, which transfers better between sizes.
         patch_size: Pixels per token side at the first stage.
@@ -41,7 +41,12 @@ class ModelConfig:
             with, one per stage; None: `window_size`.
         skips: How many skip connections, finest first, or the list of their scales.
         skip_source: Skips leave the encoder before (original code) or after (paper) its blocks.
+        skip_fusion: `mgff` lets the skip connections know each other before they join the
+            decoder, see docs/models.md.
         upsampling: Patch expanding (paper), bilinear or transposed convolution.
+        head: Of a `swin_classifier`: `linear` on the last map, or `mgff` over those of all stages.
+        importance: Of a `localizer`: how its attention becomes importance, see
+            swin_unet.models.localizer.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
         position_init: Initial biases of the attention: `random` (paper), or `local`, which learns
@@ -51,9 +56,10 @@ class ModelConfig:
             original does.
     """
 
-    name: Literal["swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"] = (
-        "swin_unet"
-    )
+    name: Literal[
+        "swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet",
+        "swin_classifier", "swin_resnet", "resnet50", "localizer",
+    ] = "swin_unet"  # fmt: skip
     size: Literal["tiny", "small", "base", "large"] = "tiny"
     version: Literal[1, 2] = 1
     patch_size: int = 4
@@ -64,7 +70,10 @@ class ModelConfig:
     pretrained_window_sizes: list[int] | None = None
     skips: int | list[int] = 3
     skip_source: Literal["pre_block", "post_block"] = "pre_block"
+    skip_fusion: Literal["none", "mgff"] = "none"
     upsampling: Literal["expand", "bilinear", "transpose"] = "expand"
+    head: Literal["linear", "mgff"] = "linear"
+    importance: Literal["sum", "rollout", "product"] = "sum"
     drop_path_rate: float = 0.2
     checkpointing: bool = False
     position_init: Literal["random", "local"] = "random"
@@ -73,15 +82,33 @@ class ModelConfig:
 
 
 # What each network takes of ModelConfig, beside its name; the rest is refused when given.
+_SWIN = frozenset({
+    "size", "version", "patch_size", "embed_dim", "depths", "num_heads", "window_size",
+    "pretrained_window_sizes", "drop_path_rate", "checkpointing", "position_init", "pretrained",
+})  # fmt: skip
 MODEL_OPTIONS: dict[str, frozenset[str]] = {
-    "swin_unet": frozenset(item.name for item in fields(ModelConfig)) - {"name"},
+    "swin_unet": _SWIN | {
+        "skips", "skip_source", "skip_fusion", "upsampling", "pretrained_decoder",
+    },
     "basic_unet": frozenset({"embed_dim"}),
     "attention_unet": frozenset({"embed_dim"}),
     "swin_unetr": frozenset({
         "embed_dim", "depths", "num_heads", "window_size", "drop_path_rate", "checkpointing",
     }),
     "dyn_unet": frozenset({"embed_dim"}),
+    "swin_classifier": _SWIN | {"head"},
+    "swin_resnet": frozenset({"depths", "num_heads", "window_size"}),
+    "resnet50": frozenset({"depths"}),
+    "localizer": frozenset({"patch_size", "embed_dim", "depths", "num_heads", "importance"}),
 }  # fmt: skip
+# Which networks are made for which task; the encoder of a Swin is what simmim pretrains.
+TASK_MODELS: dict[str, tuple[str, ...]] = {
+    "segmentation": ("swin_unet", "basic_unet", "attention_unet", "swin_unetr", "dyn_unet"),
+    "simmim": ("swin_unet", "swin_classifier"),
+    "classification": ("swin_classifier", "swin_resnet", "resnet50", "localizer"),
+}
+# Kinds of data sets whose images have one class as a whole, and no label maps.
+PICTURE_SETS = ("image_folder", "cifar10")
 
 
 @dataclass(frozen=True)
@@ -90,7 +117,8 @@ class DataConfig:
 
     Attributes:
         name: Kind of data set: `decathlon` reads MSD and nnU-Net folders, `synapse` and `acdc`
-            theirs and the preprocessed files in circulation, `folder` anything else.
+            theirs and the preprocessed files in circulation, `folder` anything else with label
+            maps; `image_folder` pictures in a folder per class, `cifar10` its binary files.
         root: Folder of the data set.
         images: Folder or glob pattern of the images, relative to root; `folder` only.
         labels: Folder or glob pattern of the label maps, relative to root; `folder` only.
@@ -104,6 +132,8 @@ class DataConfig:
         val_fraction: Share of the cases that choose best.pt, without `folds`.
         test_fraction: Share of the cases that training never sees, where the data set has no
             published test part.
+        train_fraction: Share of the training cases, or patients, that are used: how good is the
+            network with fewer labels? Those of a smaller share are among those of a larger one.
         folds: Cross-validation: the cases that are not test cases in this many parts.
         fold: Which of the parts, from 0 on, chooses best.pt; with `folds` only.
         plane: Anatomical plane of the slices; `auto`: across the axis of the largest spacing.
@@ -125,7 +155,7 @@ class DataConfig:
         cache_dir: Where preprocessed slices are kept.
     """
 
-    name: Literal["decathlon", "synapse", "acdc", "folder"] = "decathlon"
+    name: Literal["decathlon", "synapse", "acdc", "folder", "image_folder", "cifar10"] = "decathlon"
     root: Path | None = None
     images: str | None = None
     labels: str | None = None
@@ -136,6 +166,7 @@ class DataConfig:
     split_file: Path | None = None
     val_fraction: float = 0.1
     test_fraction: float = 0.2
+    train_fraction: float = 1.0
     folds: int | None = None
     fold: int | None = None
     plane: Literal["axial", "coronal", "sagittal", "auto"] = "axial"
@@ -171,6 +202,7 @@ class TrainConfig:
         dice_weight: Weight of the Dice loss.
         class_weights: Of the cross-entropy or focal loss, one per class, background first; None:
             all 1.
+        label_smoothing: Of the cross-entropy of a classification with one class per picture.
         deep_supervision: Train the decoder's coarser scales as well, with weights 1/2, 1/4, ... of
             the finest one's; nothing of it is left in best.pt. `model.name` swin_unet only.
         layer_decay: With `model.pretrained` only: every encoder block learns at this fraction of
@@ -207,6 +239,7 @@ class TrainConfig:
     ce_weight: float = 0.4
     dice_weight: float = 0.6
     class_weights: list[float] | None = None
+    label_smoothing: float = 0.0
     deep_supervision: bool = False
     layer_decay: float | None = None
     gradient_clip: float | None = None
@@ -226,6 +259,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class SimMIMConfig:
+    """Learning from images without labels, `task: simmim` only.
+
+    Attributes:
+        mask_patch_size: Side of what is hidden together, in pixels.
+        mask_ratio: Share of these patches that is hidden.
+        target_window: Predict pixels normalised by the mean and deviation of this odd window
+            around them, 47 for instance; None: the pixels.
+    """
+
+    mask_patch_size: int = 32
+    mask_ratio: float = 0.6
+    target_window: int | None = None
+
+
+@dataclass(frozen=True)
 class InferenceConfig:
     """How volumes are segmented, in validation and by infer.py.
 
@@ -242,14 +291,22 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that makes a run."""
+    """Everything that makes a run.
 
-    task: Literal["segmentation"] = "segmentation"
+    Attributes:
+        task: What is learned: label maps; the classes of slices, which labels occur in them, or of
+            pictures; or, before either, to fill in masked images without labels (simmim).
+        seed: Of everything that is random.
+        output_dir: The run folder; None: runs/ and the name of the configuration file.
+    """
+
+    task: Literal["segmentation", "classification", "simmim"] = "segmentation"
     seed: int = 0
     output_dir: Path | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    simmim: SimMIMConfig = field(default_factory=SimMIMConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 

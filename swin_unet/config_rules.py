@@ -15,6 +15,7 @@ from swin_unet.config import (
     TrainConfig,
     UserError,
 )
+from swin_unet.task_rules import task_range_rules, task_relevance_rules
 
 
 def validate(config: Config) -> None:
@@ -45,6 +46,7 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("data.image_size", data.image_size, min(data.image_size) >= 1, "positive sizes"),
         ("data.val_fraction", data.val_fraction, 0 <= data.val_fraction < 1, "in [0, 1)"),
         ("data.test_fraction", data.test_fraction, 0 <= data.test_fraction < 1, "in [0, 1)"),
+        ("data.train_fraction", data.train_fraction, 0 < data.train_fraction <= 1, "in (0, 1]"),
         ("data.val_fraction + data.test_fraction", fractions, fractions < 1, "below 1"),
         ("data.folds", data.folds, data.folds is None or data.folds >= 2, "at least 2"),
         ("data.fold", data.fold, 0 <= (data.fold or 0) < (data.folds or 1), "in [0, data.folds)"),
@@ -56,6 +58,7 @@ def _range_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("model.drop_path_rate", rate, 0 <= rate < 1, "in [0, 1)"),
         ("inference.overlap", overlap, 0 <= overlap < 1, "in [0, 1)"),
         *_train_range_rules(config.train),
+        *task_range_rules(config),
     ]
 
 
@@ -141,6 +144,7 @@ def _relevance_rules(config: Config) -> list[tuple[str, Any, bool, str]]:
         ("data.spacing_mm", data.spacing_mm, data.fit == "crop", "data.fit is crop"),
         ("train.momentum", train.momentum, train.optimizer == "sgd", "train.optimizer is sgd"),
         *_recipe_rules(train, config.model),
+        *task_relevance_rules(config),
     ]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from swin_unet.files import atomic_path
+
 Picture = np.ndarray[Any, Any]
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; repeated beyond eight classes.
+# Okabe and Ito's colours, told apart by colour-blind readers too, and violet for their black, which
+# like white is no colour on grey; repeated beyond eight classes.
 PALETTE = np.array(
     [
         (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
-        (0, 114, 178), (213, 94, 0), (204, 121, 167), (255, 255, 255),
+        (0, 114, 178), (213, 94, 0), (204, 121, 167), (140, 70, 230),
     ],
     dtype=np.float32,
 )  # fmt: skip
@@ -32,6 +36,14 @@ def to_grey(pixels: np.ndarray[Any, Any], limits: tuple[float, float] | None = N
     low, high = limits or (float(pixels.min()), float(pixels.max()))
     grey = (np.clip(pixels, low, high) - low) * (255 / (high - low) if high > low else 0.0)
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    """Write a picture as a PNG file, the whole file or none of it."""
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
 
 
 def class_colour(value: int) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -128,21 +128,9 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def hash_files(paths: Iterable[Path]) -> str:
-    """Hash names and sizes of files: the same for a copy elsewhere, and quick for large ones."""
-    return hash_plain([[path.name, _size(path)] for path in paths])
-
-
 def hash_plain(value: Any) -> str:
     """Hash lists, dicts, numbers and strings."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _processor() -> str:

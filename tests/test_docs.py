@@ -12,7 +12,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["layers.md", "models.md"]
-MODULES = ["swin_unet.layers.swin_t", "swin_unet.models.resnet", "swin_unet.models.unet"]
+MODULES = [
+    "swin_unet.layers.mgff",
+    "swin_unet.layers.swin_t",
+    "swin_unet.models.resnet",
+    "swin_unet.models.unet",
+]
 
 
 def code_of(page: str) -> str:

@@ -24,19 +24,39 @@ MAY_IMPORT: dict[str, set[str]] = {
     "devices": set(),
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices"},
+    "two_stage": {"imaging", "models", "checkpoint", "inference"},
     "evaluation": {"imaging", "metrics"},
+    "two_looks": {"imaging", "models", "classifying", "overlays"},
+    "class_inference": {
+        "batch",  # the command line
+        "imaging",
+        "classifying",
+        "checkpoint",
+        "class_metrics",
+        "confusion",
+        "onnx_backend",
+        "overlays",
+        "provenance",
+        "training",  # torchrun's processes, and tables
+        "two_looks",
+    },
+    "classifying": {"imaging", "models", "checkpoint", "devices"},
     "training": {
         "models",
         "losses",
         "checkpoint",
         "inference",
+        "classifying",
+        "class_metrics",
+        "confusion",
+        "masks",
         "evaluation",
         "imaging",  # validation hands volumes to the Segmenter
         "overlays",
         "devices",
         "provenance",
     },
-    "batch": {"imaging", "inference", "evaluation"},
+    "batch": {"imaging", "inference", "evaluation", "statistics", "two_stage", "onnx_backend"},
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
     "ablation": {
@@ -44,16 +64,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",
         "overlays",
     },
-    "export": {"models", "imaging", "checkpoint", "inference"},
+    "export": {"checkpoint", "provenance", "onnx_backend", "bundle"},
+    "bundle": {"models", "imaging", "checkpoint", "inference", "__init__"},
+    "onnx_backend": {"imaging", "inference", "classifying", "devices"},
+    "statistics": set(),
     "overlays": set(),
-    "datasets": {"cli", "imaging", "overlays"},
+    "datasets": {"cli", "imaging", "masks", "overlays"},
     "cli": {"config_rules"},
     "__init__": {"layers", "models", "inference"},  # the public names, lazily
 }
 MAY_IMPORT = {
     **{part: allowed | BASE for part, allowed in MAY_IMPORT.items()},
-    **{part: set() for part in ("layers", "losses", "metrics", "config")},
-    "config_rules": {"config"},
+    **{
+        part: set()
+        for part in ("layers", "losses", "metrics", "class_metrics", "confusion", "masks", "config")
+    },
+    "config_rules": {"config", "task_rules"},
+    "task_rules": {"config"},
     "files": {"config"},
 }
 
@@ -156,7 +183,9 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
         "datasets.preview",
         "datasets.synapse",
         "swin_unet.evaluation",
+        "swin_unet.export",
         "swin_unet.models.complexity",
+        "swin_unet.report",
     ],
 )
 def test_help_imports_nothing_heavy(command: str) -> None:

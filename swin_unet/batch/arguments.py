@@ -12,6 +12,13 @@ EPILOG = (
 )
 
 
+# What a classification takes; the rest is about label maps.
+OF_CLASSES = frozenset({
+    "checkpoint", "coarse", "input", "output", "labels", "part", "backend", "device", "precision",
+    "batch_size",
+})  # fmt: skip
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser, in groups."""
     parser = argparse.ArgumentParser(prog="infer.py", description="Segment volumes.", epilog=EPILOG)
@@ -24,14 +31,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    checkpoint_help = "a run's best.pt or last.pt; several, of one configuration, are averaged"
+    checkpoint_help = (
+        "best.pt, last.pt or an .onnx export; several checkpoints of one configuration are averaged"
+    )
     add("--checkpoint", type=Path, required=True, nargs="+", help=checkpoint_help)
+    coarse_help = "checkpoint that finds where --checkpoint is to look"
+    add("--coarse", type=Path, help=coarse_help)
     input_help = "files, patterns or folders of volumes; FOLDER#SERIES for one DICOM series"
     add("--input", type=Path, nargs="+", required=True, help=input_help)
     add("--output", type=Path, required=True, help="folder for the label maps")
     skip_help = "leave out cases whose results are there already, made with the same options"
     add("--skip-existing", "--skip_existing", action="store_true", help=skip_help)
     add("--part", choices=("train", "val", "test"), help="only this part of the run's split.json")
+    add("--statistics", action="store_true", help="write statistics.csv: volumes, parts, ...")
+    add("--report", action="store_true", help="write report.html: look at every case, offline")
     add("--entropy", action="store_true", help="write OUTPUT/entropy: how unsure the network is")
     seg_help = "also write OUTPUT/NAME.dcm, a DICOM-SEG object; DICOM inputs, needs highdicom"
     add("--dicom_seg", action="store_true", help=seg_help)
@@ -41,7 +54,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_scores(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--labels", type=Path, help="folder of reference label maps to score against")
+    labels_help = "folder of reference label maps, or of a folder per class, to score against"
+    add("--labels", type=Path, help=labels_help)
     protocol_help = (
         "paper resizes and scores as the original Swin-Unet did, to compare with published "
         "numbers only (default: strict)"
@@ -55,6 +69,8 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
 
 def _add_computing(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    backend_help = "what computes the network; by the ending of --checkpoint if not given"
+    add("--backend", choices=("torch", "onnx"), help=backend_help)
     add("--fit", choices=("resize", "crop"), help="refuse a checkpoint of the other fit")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")

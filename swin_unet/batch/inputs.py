@@ -11,7 +11,7 @@ from swin_unet.config import UserError
 from swin_unet.files import read_json
 from swin_unet.imaging.dicom import split_selector
 from swin_unet.imaging.dicom_seg import check_dicom_seg
-from swin_unet.imaging.inputs import InputCase, find_cases, find_label
+from swin_unet.imaging.inputs import InputCase, find_cases, find_label, holds_classes
 
 
 def select_cases(arguments: argparse.Namespace) -> list[InputCase]:
@@ -26,7 +26,7 @@ def select_cases(arguments: argparse.Namespace) -> list[InputCase]:
         cases = _select_part(cases, folder / "split.json", arguments.part)
     _check_output(cases, arguments)
     _check_extras(cases, arguments)
-    if arguments.labels is not None:
+    if arguments.labels is not None and not holds_classes(arguments.labels):
         for case in cases:
             find_label(arguments.labels, case)
     return cases
@@ -56,6 +56,13 @@ def _check_extras(cases: list[InputCase], arguments: argparse.Namespace) -> None
     if arguments.dicom_seg:
         check_dicom_seg([case.paths[0] for case in cases])
     maps = [f"--{name}" for name in ("entropy", "probabilities") if getattr(arguments, name)]
+    if maps and arguments.coarse is not None:
+        raise UserError(
+            "--coarse",
+            expected="no maps: outside of where the fine model looks there are no logits",
+            found=f"it with {' and '.join(maps)}",
+            fix="Leave one of them out.",
+        )
     if maps and arguments.protocol == "paper":
         raise UserError(
             "--protocol",

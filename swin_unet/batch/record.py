@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from swin_unet.batch.stream import Outcome
 from swin_unet.config import UserError
 from swin_unet.files import read_json
 from swin_unet.imaging.inputs import InputCase
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 
 # Of the settings, what the labels do not depend on, rounding errors aside.
 _INDIFFERENT = frozenset({"device", "batch_size"})
@@ -25,12 +25,12 @@ class Ending:
 
     Attributes:
         record: What run.json says of it; with `error`, if it failed.
-        metrics: Its scores by class, if there are any.
+        measured: What was asked for: `metrics` and `statistics` by class.
         is_users: Whether the user can mend what went wrong.
     """
 
     record: dict[str, Any]
-    metrics: dict[str, Any] | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
     is_users: bool = False
 
     @classmethod
@@ -47,10 +47,10 @@ class Ending:
             record["skipped"] = True
         else:
             record["seconds"] = round(outcome.seconds, 2)
-        return cls(record, (outcome.result or {}).get("metrics"))
+        return cls(record, outcome.result or {})
 
 
-def describe(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+def describe(segmenter: VolumeSegmenter, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what was used, whoever chose it."""
     paths = [path.resolve() for path in arguments.checkpoint]
     is_crop = segmenter.preprocessing.fit == "crop"
@@ -61,6 +61,8 @@ def describe(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, A
         "settings": {
             "preprocessing": segmenter.preprocessing.to_dict(),
             "protocol": segmenter.protocol,
+            "backend": arguments.backend,
+            "coarse": None if arguments.coarse is None else str(arguments.coarse.resolve()),
             "device": str(segmenter.device),
             "precision": segmenter.precision,
             "batch_size": segmenter.batch_size or "by device",

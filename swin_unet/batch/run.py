@@ -20,9 +20,10 @@ from swin_unet.imaging import (
 )
 from swin_unet.imaging.dicom_seg import check_series, write_dicom_seg
 from swin_unet.imaging.inputs import InputCase, find_label
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 from swin_unet.inference.maps import MAPS, DiskMap
 from swin_unet.inference.prediction import Prediction
+from swin_unet.statistics import describe_labels
 
 # A larger case is not read while the one before it is computed.
 READ_AHEAD_BYTES = 2**28
@@ -67,7 +68,7 @@ class Work:
     """
 
     def __init__(
-        self, segmenter: Segmenter, arguments: argparse.Namespace, cases: Sequence[InputCase]
+        self, segmenter: VolumeSegmenter, arguments: argparse.Namespace, cases: Sequence[InputCase]
     ) -> None:
         self.segmenter = segmenter
         self.arguments = arguments
@@ -86,7 +87,7 @@ class Work:
     def read(self, case: InputCase) -> Loaded | None:
         """Read image and reference; of a case that is done, what its scores need, if anything."""
         is_done = case.name in self.done
-        if is_done and self.arguments.labels is None:
+        if is_done and self.arguments.labels is None and not self.arguments.statistics:
             return None
         image = read_image(case.paths)
         if self.arguments.dicom_seg and not is_done:
@@ -153,17 +154,23 @@ class Work:
         )
 
     def _measure(self, labels: Volume, loaded: Loaded) -> dict[str, Any]:
-        if loaded.reference is None:
-            return {}
+        """Return what was asked for of a case: scores and statistics."""
+        measured: dict[str, Any] = {}
+        arguments, image = self.arguments, loaded.image
         classes = dict(enumerate(self.segmenter.classes, start=1))
-        metrics = score_volumes(
-            labels,
-            loaded.reference,
-            classes,
-            self.arguments.protocol,
-            tolerance_mm=self.arguments.tolerance_mm,
-        )
-        return {"metrics": metrics}
+        if arguments.statistics:
+            spacing_mm = image.spacing_mm if image.has_spacing else None
+            statistics = describe_labels(labels.array, image.array, spacing_mm, classes)
+            measured["statistics"] = statistics
+        if loaded.reference is not None:
+            measured["metrics"] = score_volumes(
+                labels,
+                loaded.reference,
+                classes,
+                arguments.protocol,
+                tolerance_mm=arguments.tolerance_mm,
+            )
+        return measured
 
 
 def may_read_ahead(case: InputCase) -> bool:

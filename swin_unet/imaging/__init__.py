@@ -5,7 +5,7 @@ from swin_unet.imaging.formats import Content, split_name
 from swin_unet.imaging.planes import Plane, thick_plane
 from swin_unet.imaging.preprocessing import PreparedVolume, Preprocessing
 from swin_unet.imaging.readers import read, read_header, read_image, read_labels, source_files
-from swin_unet.imaging.volume import Grid, Header, Volume, check_same_grid
+from swin_unet.imaging.volume import Grid, Header, Volume, check_same_grid, with_colours
 from swin_unet.imaging.writers import write_labels
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "source_files",
     "split_name",
     "thick_plane",
+    "with_colours",
     "write_labels",
 ]

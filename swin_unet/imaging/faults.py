@@ -21,7 +21,10 @@ def check_file(path: Path) -> None:
     """Raise UserError unless this is a file that may be read."""
     if not path.exists():
         raise UserError(
-            path, expected="a file", found="nothing there", fix="Check the path for typing errors."
+            path,
+            expected="a file",
+            found="nothing there",
+            fix="Correct the path, or restore the file.",
         )
     if not path.is_file():
         raise UserError(path, expected="a file", found="a folder", fix="Name one file in it.")

@@ -80,6 +80,14 @@ def find_label(folder: Path, case: InputCase) -> Path:
     )
 
 
+def holds_classes(folder: Path) -> bool:
+    """Tell whether a folder holds folders only, as one with a folder per class does."""
+    if not folder.is_dir():
+        return False
+    children = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return bool(children) and all(path.is_dir() for path in children)
+
+
 def _expand(path: Path) -> list[Path]:
     """List what a path of the command line stands for; a missing file for itself.
 

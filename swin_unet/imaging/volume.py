@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,6 +160,14 @@ def check_is_3d(volume: Volume, expected: str) -> None:
             found=f"{volume.array.ndim}D data of shape {volume.array.shape}",
             fix="Split it into one file per channel, or give the right file.",
         )
+
+
+def with_colours(volume: Volume) -> Volume:
+    """Return a picture with three channels, equal ones where it is grey."""
+    if volume.num_channels != 1:
+        return volume
+    grey = volume.array if volume.array.ndim == 4 else volume.array[..., None]
+    return replace(volume, array=np.repeat(grey, 3, axis=3))
 
 
 def grid_differences(a: Grid, b: Grid) -> list[str]:

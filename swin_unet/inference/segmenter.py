@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from swin_unet.config import UserError
 from swin_unet.devices import choose_device, choose_precision
+from swin_unet.inference.checks import check_overlap, check_protocol
 from swin_unet.inference.cleanup import Cleanup
-from swin_unet.inference.trained import Trained, load_trained
+from swin_unet.inference.trained import load_trained
 from swin_unet.inference.volumes import VolumeSegmenter
 
 
@@ -52,17 +52,15 @@ class Segmenter(VolumeSegmenter):
         chosen_device = choose_device(device)
         paths = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
         trained = load_trained([Path(path) for path in paths])
-        if overlap is not None:
-            _check_overlap(trained, overlap)
-        if protocol == "paper":
-            additions = {
-                "--flips": flips,
-                "--scales": tuple(scales) != (1.0,) and scales,
-                "--largest_component": largest_component is not None,
-                "--min_volume_mm3": min_volume_mm3,
-                "several checkpoints": len(paths) > 1,
-            }
-            _check_paper(trained, [name for name, value in additions.items() if value])
+        check_overlap(trained.preprocessing, overlap)
+        additions = {
+            "--flips": bool(flips),
+            "--scales": tuple(scales) != (1.0,),
+            "--largest_component": largest_component is not None,
+            "--min_volume_mm3": bool(min_volume_mm3),
+            "several checkpoints": len(paths) > 1,
+        }
+        check_protocol(protocol, trained.preprocessing, additions)
         options = trained.options
         super().__init__(
             trained.mirrored(flips).network,
@@ -76,32 +74,4 @@ class Segmenter(VolumeSegmenter):
             scales=scales,
             cleanup=Cleanup.of_classes(trained.classes, largest_component, min_volume_mm3),
             protocol=protocol,
-        )
-
-
-def _check_overlap(trained: Trained, overlap: float) -> None:
-    if trained.preprocessing.fit != "crop":
-        raise UserError(
-            "--overlap",
-            expected="no value for a checkpoint of fit resize",
-            found=str(overlap),
-            fix="Remove it: whole slices are resized, nothing slides.",
-        )
-
-
-def _check_paper(trained: Trained, additions: Sequence[str]) -> None:
-    """Refuse what the original's evaluation did not do: the numbers would be no one's."""
-    if trained.preprocessing.fit != "resize":
-        raise UserError(
-            "--protocol",
-            expected="strict for a checkpoint of fit crop",
-            found="paper, which resizes whole slices",
-            fix="Remove it, or train with --data.fit resize.",
-        )
-    if additions:
-        raise UserError(
-            "--protocol",
-            expected="strict, or nothing that the published evaluation did not do",
-            found=f"paper with {', '.join(additions)}",
-            fix="Leave one of them out.",
         )

@@ -86,6 +86,8 @@ def load_trained(paths: Sequence[Path]) -> Trained:
         UserError: For a file that is no checkpoint, or checkpoints that do not agree.
     """
     contents = [checkpoints.load(path) for path in paths]
+    for path, content in zip(paths, contents, strict=True):
+        checkpoints.check_task(content, path, "segmentation")
     first, facts = contents[0], _facts(contents[0])
     for path, content in zip(paths[1:], contents[1:], strict=True):
         _check_agreement(path, _facts(content), paths[0], facts)

@@ -127,7 +127,8 @@ class VolumeSegmenter:
         hidden = progress is None or not sys.stderr.isatty()
         with tqdm(total=prepared.num_slices, desc=progress, leave=False, disable=hidden) as bar:
             for start, logits in self.slabs(prepared):
-                labels = self._take(logits, prepared, start, maps)
+                logits = self._give(logits, prepared.slice_size, start, maps)
+                labels = self.labels(logits, prepared.slice_size)
                 prediction.put(start, labels)
                 bar.update(len(labels))
         return prediction
@@ -214,16 +215,22 @@ class VolumeSegmenter:
         return logits
 
     @torch.inference_mode()
-    def _take(
-        self, logits: Tensor, prepared: PreparedVolume, start: int, maps: Sequence[SlabMap]
-    ) -> np.ndarray[Any, Any]:
-        """Return labels (n, H, W) at native size, and give logits of this size to the maps."""
+    def labels(self, logits: Tensor, slice_size: tuple[int, int]) -> np.ndarray[Any, Any]:
+        """Return labels (n, H, W) at native size of logits (n, K, h, w)."""
+        return self._resizing.labels(logits, slice_size).cpu().numpy()
+
+    @torch.inference_mode()
+    def _give(
+        self, logits: Tensor, slice_size: tuple[int, int], start: int, maps: Sequence[SlabMap]
+    ) -> Tensor:
+        """Give logits at native size to the maps, if there are any, and return them."""
         if not maps:
-            return self._resizing.labels(logits, prepared.slice_size).cpu().numpy()
-        logits = resize_logits(logits, prepared.slice_size)
+            return logits
+        assert self.protocol == "strict", "the paper's labels are not those of native logits"
+        logits = resize_logits(logits, slice_size)
         for each in maps:
             each.put(start, logits)
-        return self._resizing.labels(logits, prepared.slice_size).cpu().numpy()
+        return logits
 
     def _batch_size(self, prepared: PreparedVolume) -> int:
         height, width = prepared.input_size

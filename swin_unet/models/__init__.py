@@ -14,19 +14,44 @@ if TYPE_CHECKING:
 # Where each network is; imported when it is built, as torch and MONAI take seconds to import.
 MODELS: dict[str, tuple[str, str]] = {
     "swin_unet": ("swin_unet.models.unet", "SwinUNet"),
+    "swin_classifier": ("swin_unet.models.classifier", "SwinClassifier"),
+    "swin_resnet": ("swin_unet.models.resnet", "SwinResNet"),
+    "resnet50": ("swin_unet.models.resnet", "ResNet"),
+    "localizer": ("swin_unet.models.localizer", "Localizer"),
+    "simmim": ("swin_unet.models.simmim", "build_simmim"),
     "basic_unet": ("swin_unet.models.baselines", "basic_unet"),
     "attention_unet": ("swin_unet.models.baselines", "attention_unet"),
     "swin_unetr": ("swin_unet.models.baselines", "swin_unetr"),
     "dyn_unet": ("swin_unet.models.baselines", "dyn_unet"),
 }
-# Parameters that Swin's recipes spare from weight decay, beside all vectors.
-_UNDECAYED = ("relative_position_bias_table", "absolute_pos_embed", "logit_scale", "cpb_mlp.")
+# Networks that are made for an image size.
+_SIZED = ("swin_classifier", "swin_resnet", "localizer")
+# Parameters that the recipes of Swin and ViT spare from weight decay, beside all vectors.
+_UNDECAYED = (
+    "relative_position_bias_table", "absolute_pos_embed", "logit_scale", "cpb_mlp.", "cls_token",
+    "position_embeddings",
+)  # fmt: skip
 
 
-def model_arguments(config: ModelConfig, in_channels: int, num_classes: int) -> dict[str, Any]:
-    """Return what rebuilds the network: `name` and its constructor's arguments, plain values."""
+def model_arguments(
+    config: ModelConfig,
+    in_channels: int,
+    num_classes: int,
+    image_size: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Return what rebuilds the network: `name` and its constructor's arguments, plain values.
+
+    Args:
+        config: The model section.
+        in_channels: Channels of the image.
+        num_classes: Channels of the logits.
+        image_size: Height and width of the images, for classifiers.
+    """
     applicable = MODEL_OPTIONS[config.name] - {"pretrained", "pretrained_decoder"}
     fields = {key: value for key, value in asdict(config).items() if key in applicable}
+    if config.name in _SIZED:
+        assert image_size is not None
+        fields["image_size"] = list(image_size)
     arguments = {"in_channels": in_channels, "num_classes": num_classes, **fields}
     return {"name": config.name, "arguments": arguments}
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
-from swin_unet.layers.initialization import init_linears
+from swin_unet.layers.initialization import init_linears, look_locally
+from swin_unet.layers.mgff import MGFF, fitting_kernels
 from swin_unet.layers.stage import Version
 from swin_unet.models.encoder import SwinEncoder
 from swin_unet.models.stages import check_stages, per_stage, spread_drop_path
 from swin_unet.models.variants import RELEASES, SWIN_VARIANTS, Release, Size
 
+Head = Literal["linear", "mgff"]
+
 
 class SwinClassifier(nn.Module):
-    """Classify images: encoder, mean over the tokens, linear.
+    """Classify images: encoder, mean over the tokens, linear; or fusion of all stages.
 
     Args:
         in_channels: Channels of the image.
@@ -34,9 +38,12 @@ class SwinClassifier(nn.Module):
         window_size: Tokens per window side, one number or one per stage.
         pretrained_window_sizes: Version 2: the windows that the weights were trained with.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
+        head: `linear` on the mean of the last map, or `mgff` over the outputs of all stages.
         absolute_position_embedding: Add a learned embedding of the position to the tokens.
         strict_image_size: Refuse images of another size than `image_size`.
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
+        position_init: Initial biases of the attention: `random`, as published, or `local`: each
+            head looks at a neighbour of its own at first. Version 1 only.
 
     Raises:
         ValueError: For arguments that contradict each other.
@@ -47,7 +54,7 @@ class SwinClassifier(nn.Module):
         in_channels: int = 3,
         num_classes: int = 1000,
         *,
-        image_size: int | tuple[int, int] = 224,
+        image_size: int | Sequence[int] = 224,
         size: Size = "tiny",
         version: Version = 1,
         embed_dim: int | None = None,
@@ -57,9 +64,11 @@ class SwinClassifier(nn.Module):
         window_size: int | Sequence[int] = 7,
         pretrained_window_sizes: Sequence[int] | None = None,
         drop_path_rate: float = 0.1,
+        head: Head = "linear",
         absolute_position_embedding: bool = False,
         strict_image_size: bool = False,
         checkpointing: bool = False,
+        position_init: Literal["random", "local"] = "random",
     ) -> None:
         super().__init__()
         variant = SWIN_VARIANTS[size]
@@ -67,7 +76,8 @@ class SwinClassifier(nn.Module):
         depths = tuple(depths or variant.depths)
         num_heads = tuple(num_heads or variant.num_heads)
         check_stages(embed_dim, depths, num_heads, version, pretrained_window_sizes)
-        pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        pair = height, width
         self.image_size = pair
         self.strict_image_size = strict_image_size
         grid = (-(-pair[0] // patch_size), -(-pair[1] // patch_size))
@@ -85,8 +95,25 @@ class SwinClassifier(nn.Module):
             checkpointing=checkpointing,
         )
         self.num_features = self.encoder.channels[-1]
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = self._build_head(head, num_classes, num_heads[-1])
         init_linears(self)
+        if position_init == "local":
+            look_locally(self.encoder)
+
+    def _build_head(self, kind: Head, num_classes: int, num_heads: int) -> nn.Module:
+        if kind == "mgff":
+            height, width = (-(-side // self.encoder.strides[-1]) for side in self.image_size)
+            strides = [*self.encoder.strides[1:], self.encoder.strides[-1]]
+            return fusion_head(
+                [*self.encoder.channels[1:], self.num_features],
+                [min(self.image_size) // stride for stride in strides],
+                num_classes,
+                grid=(height, width),
+                num_heads=num_heads,
+            )
+        if kind != "linear":
+            raise ValueError(f"head must be linear or mgff, not {kind}")
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (B, num_classes) of images (B, in_channels, H, W).
@@ -94,14 +121,39 @@ class SwinClassifier(nn.Module):
         Raises:
             ValueError: With `strict_image_size`, for images of another size.
         """
+        if isinstance(self.head, MGFF):
+            self._check_size(image)
+            maps = self.encoder.stage_outputs(image)
+            return self.head([x.permute(0, 3, 1, 2) for x in maps])["logits"]
         return self.head(self.forward_features(image))
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Return the mean (B, num_features) of the last feature map of images (B, C, H, W)."""
+        self._check_size(image)
+        return self.encoder(image)[-1].mean(dim=(1, 2))
+
+    def _check_size(self, image: Tensor) -> None:
         if self.strict_image_size and tuple(image.shape[-2:]) != self.image_size:
             found = tuple(image.shape[-2:])
             raise ValueError(f"image size must be {self.image_size}, not {found}")
-        return self.encoder(image)[-1].mean(dim=(1, 2))
+
+
+def fusion_head(
+    channels: Sequence[int],
+    sides: Sequence[int],
+    num_classes: int,
+    *,
+    grid: tuple[int, int],
+    num_heads: int,
+) -> MGFF:
+    """Build an MGFF over maps of these channels and shorter sides, as wide as the last map.
+
+    The last map is left as it is.
+    """
+    kernels = fitting_kernels(sides, max(1, min(grid)))
+    return MGFF(
+        channels, num_classes, grid=grid, num_heads=num_heads, kernels=[*kernels[:-1], None]
+    )
 
 
 def fit_windows(window_sizes: Sequence[int], first_side: int) -> tuple[int, ...]:

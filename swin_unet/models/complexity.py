@@ -172,12 +172,20 @@ def main(argv: Sequence[str]) -> int:
     )
     _add_flags(parser)
     config, arguments = parse_config(parser, argv)
+    if config.task == "simmim":
+        raise UserError(
+            "task",
+            expected="segmentation or classification",
+            found="simmim, whose network is an encoder of these and one convolution",
+            fix="Give the configuration that will be pretrained for.",
+        )
     shape = _shape(config, arguments)
 
     from swin_unet.models import build_model, model_arguments
 
     num_classes = shape.pop("num_classes")
-    model = build_model(model_arguments(config.model, shape["in_channels"], num_classes))
+    channels, size = shape["in_channels"], shape["image_size"]
+    model = build_model(model_arguments(config.model, channels, num_classes, size))
     costs = measure(model, **shape)
     height, width = shape["image_size"]
     batch = f"{shape['batch_size']} x {shape['in_channels']} x {height} x {width}"
@@ -206,7 +214,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--num_classes",
         type=int,
-        help="Classes with the background (default: data.classes and one, or 9 without).",
+        help="Classes, in a segmentation with the background (default: data.classes, or 8).",
     )
     parser.add_argument("--batch_size", type=int, default=1, help="Images in the batch.")
     parser.add_argument("--json", metavar="PATH", help="Write the table to this file, too.")
@@ -222,7 +230,7 @@ def _shape(config: Config, arguments: Namespace) -> dict[str, Any]:
     defaults = {
         "image_size": tuple(config.data.image_size),
         "in_channels": config.data.context_slices,
-        "num_classes": 9 if classes is None else len(classes) + 1,
+        "num_classes": (8 if classes is None else len(classes)) + (config.task == "segmentation"),
     }
     shape = {"batch_size": arguments.batch_size}
     for name, default in defaults.items():

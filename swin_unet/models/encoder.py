@@ -98,7 +98,10 @@ class SwinEncoder(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """Map images (B, in_channels, H, W) to tokens (B, H / patch, W / patch, embed_dim)."""
-        x = self.patch_embed(image)
+        return self.add_positions(self.patch_embed(image))
+
+    def add_positions(self, x: Tensor) -> Tensor:
+        """Add the absolute position embedding, if there is one, to tokens (B, H, W, embed_dim)."""
         if self.position_grid is None:
             return x
         H, W = x.shape[1:3]
@@ -119,3 +122,22 @@ class SwinEncoder(nn.Module):
                 x = merge(x)
         features[-1] = self.norm(x)
         return features
+
+    def stage_outputs(self, image: Tensor) -> list[Tensor]:
+        """Encode an image to what leaves every stage: its map after the merge.
+
+        These are the stage outputs of the published code.
+
+        Args:
+            image: Images (B, in_channels, H, W).
+
+        Returns:
+            (B, H / stride, W / stride, channels) of the second to the last stage, and that of the
+            last stage after its blocks and the final norm.
+        """
+        x = self.embed(image)
+        outputs = []
+        for stage, merge in zip(self.stages[:-1], self.merges, strict=True):
+            x = merge(stage(x))
+            outputs.append(x)
+        return [*outputs, self.norm(self.stages[-1](x))]

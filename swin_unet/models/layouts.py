@@ -50,6 +50,7 @@ _HUGGING_FACE = (
     (r"^embeddings\.patch_embeddings\.projection\.", "encoder.patch_embed.proj."),
     (r"^embeddings\.norm\.", "encoder.patch_embed.norm."),
     (r"^embeddings\.position_embeddings$", "encoder.absolute_pos_embed"),
+    (r"^embeddings\.mask_token$", "mask_token"),
     (r"^layernorm\.", "encoder.norm."),
     (r"^encoder\.layers\.(\d+)\.blocks\.", r"encoder.stages.\1.blocks."),
     (r"^encoder\.layers\.(\d+)\.downsample\.", r"encoder.merges.\1."),

@@ -34,7 +34,7 @@ class ResNet(nn.Module):
     Args:
         in_channels: Channels of the image.
         num_classes: Classes to tell apart.
-        depths: Bottlenecks per stage.
+        depths: Bottlenecks per stage; None: (3, 4, 6, 3).
         widths: Channels inside the bottlenecks, per stage; four times as many come out.
         spatial_layer: Makes the middle layers of the bottlenecks: 3 x 3 convolutions.
 
@@ -49,12 +49,13 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         num_classes: int = 12,
         *,
-        depths: Sequence[int] = (3, 4, 6, 3),
+        depths: Sequence[int] | None = None,
         widths: Sequence[int] = (64, 128, 256, 512),
         spatial_layer: SpatialLayer | None = None,
     ) -> None:
         super().__init__()
-        if len(depths) != len(widths) or not depths or min(*depths, *widths) < 1:
+        depths = tuple(depths or (3, 4, 6, 3))
+        if len(depths) != len(widths) or min(*depths, *widths) < 1:
             raise ValueError(f"depths {depths} and widths {widths} need one number per stage")
         self.stem = nn.Sequential(
             *_conv_norm(in_channels, widths[0], kernel_size=7, stride=2),
@@ -79,11 +80,11 @@ class SwinResNet(ResNet):
     Args:
         in_channels: Channels of the image.
         num_classes: Classes to tell apart.
-        depths: Bottlenecks per stage.
+        depths: Bottlenecks per stage; None: (3, 4, 6, 3).
         widths: Channels inside the bottlenecks, per stage; four times as many come out.
-        num_heads: Attention heads per stage.
+        num_heads: Attention heads per stage; None: (4, 8, 16, 32).
         window_size: Tokens per window side.
-        image_size: Shorter side of the images to expect, in pixels.
+        image_size: Size of the images to expect in pixels, of which the shorter side counts.
 
     Raises:
         ValueError: For arguments that contradict each other.
@@ -94,21 +95,25 @@ class SwinResNet(ResNet):
         in_channels: int = 3,
         num_classes: int = 12,
         *,
-        depths: Sequence[int] = (3, 4, 6, 3),
+        depths: Sequence[int] | None = None,
         widths: Sequence[int] = (64, 128, 256, 512),
-        num_heads: Sequence[int] = (4, 8, 16, 32),
+        num_heads: Sequence[int] | None = None,
         window_size: int = 7,
-        image_size: int = 224,
+        image_size: int | Sequence[int] = 224,
     ) -> None:
-        if len(num_heads) != len(widths):
-            raise ValueError(f"num_heads {num_heads} needs one number per stage: {len(widths)}")
-        if math.ceil(image_size / STEM_STRIDE) <= window_size:
+        heads_of = tuple(num_heads or (4, 8, 16, 32))
+        side = image_size if isinstance(image_size, int) else min(image_size)
+        if not isinstance(window_size, int):
+            raise ValueError(f"window_size must be one number, not {window_size}")
+        if len(heads_of) != len(widths):
+            raise ValueError(f"num_heads {heads_of} needs one number per stage: {len(widths)}")
+        if math.ceil(side / STEM_STRIDE) <= window_size:
             raise ValueError(f"image_size {image_size} has no map larger than window {window_size}")
 
         def spatial_layer(place: Place) -> nn.Module:
-            if math.ceil(image_size / place.scale) <= window_size:
+            if math.ceil(side / place.scale) <= window_size:
                 return _convolution(place)
-            heads, downsample = num_heads[place.stage], place.stride == 2
+            heads, downsample = heads_of[place.stage], place.stride == 2
             return SwinT(place.width, place.width, heads, window_size, downsample)
 
         super().__init__(

@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_unet.layers.initialization import init_linears, look_locally
+from swin_unet.layers.mgff import SkipFusion
 from swin_unet.layers.resampling import Upsampling
 from swin_unet.layers.stage import Version
 from swin_unet.models.decoder import SwinDecoder
 from swin_unet.models.encoder import FeatureSource, SwinEncoder
 from swin_unet.models.stages import check_stages, per_stage, spread_drop_path
 from swin_unet.models.variants import UNET_VARIANTS, Size
+
+Fusion = Literal["none", "mgff"]
 
 
 class SwinUNet(nn.Module):
@@ -40,6 +43,8 @@ class SwinUNet(nn.Module):
             subset of `patch_size` times 1, 2, 4, ... A skip that is off has no parameters.
         skip_source: Take skips before the encoder's blocks (the authors' code) or after them
             (their figure).
+        skip_fusion: `mgff` lets the skip connections know each other before they join the
+            decoder, see `SkipFusion`; its grid is one window of the last stage.
         upsampling: Patch expanding, bilinear or transposed convolution.
         drop_path_rate: Stochastic depth of the deepest block, in [0, 1).
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
@@ -72,6 +77,7 @@ class SwinUNet(nn.Module):
         pretrained_window_sizes: Sequence[int] | None = None,
         skips: int | Collection[int] = 3,
         skip_source: FeatureSource = "pre_block",
+        skip_fusion: Fusion = "none",
         upsampling: Upsampling = "expand",
         drop_path_rate: float = 0.2,
         checkpointing: bool = False,
@@ -98,12 +104,13 @@ class SwinUNet(nn.Module):
             pretrained_window_sizes=pretrained_window_sizes,
             checkpointing=checkpointing,
         )
+        scales = skip_scales(skips, self.encoder.strides[:-1])
         self.decoder = SwinDecoder(
             self.encoder.channels,
             self.encoder.strides,
             num_heads=num_heads,
             window_sizes=windows,
-            skip_scales=skip_scales(skips, self.encoder.strides[:-1]),
+            skip_scales=scales,
             upsampling=upsampling,
             drop_path_rates=drop_path_rates,
             version=version,
@@ -111,9 +118,30 @@ class SwinUNet(nn.Module):
             checkpointing=checkpointing,
         )
         self.head = nn.Conv2d(embed_dim, num_classes, kernel_size=1, bias=False)
+        fused = [stage for stage, stride in enumerate(self.encoder.strides) if stride in scales]
+        self.fusion = self._build_fusion(skip_fusion, fused, num_heads, windows[-1])
+        self._fused = fused
         init_linears(self)
+        if self.fusion is not None:
+            self.fusion.start_at_zero()
         if position_init == "local":
             look_locally(self)
+
+    def _build_fusion(
+        self, kind: Fusion, stages: Sequence[int], num_heads: Sequence[int], side: int
+    ) -> SkipFusion | None:
+        """Build the fusion of the skip connections of these stages, on a grid of this side."""
+        if kind == "none":
+            return None
+        if kind != "mgff" or not stages:
+            raise ValueError(f"skip_fusion must be none or mgff, with skips to fuse, not {kind}")
+        return SkipFusion(
+            [self.encoder.channels[stage] for stage in stages],
+            [self.encoder.strides[stage] for stage in stages],
+            grid=(side, side),
+            grid_stride=self.encoder.strides[-1],
+            num_heads=num_heads[stages[-1]],
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (B, num_classes, H, W) of images (B, in_channels, H, W), any H, W >= 1.
@@ -121,7 +149,7 @@ class SwinUNet(nn.Module):
         The image is padded once, by its replicated edges, so that every skip connection fits.
         """
         H, W = image.shape[-2:]
-        x = self.decoder(self.encoder(self._pad(image)))
+        x = self.decoder(self._encode(image))
         return self._classify(x)[..., :H, :W]
 
     def forward_scales(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -132,8 +160,17 @@ class SwinUNet(nn.Module):
             `encoder.strides[:-1]` of the padded image.
         """
         H, W = image.shape[-2:]
-        maps = self.decoder.decode(self.encoder(self._pad(image)))
+        maps = self.decoder.decode(self._encode(image))
         return self._classify(self.decoder.to_pixels(maps[0]))[..., :H, :W], maps
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        """Encode the padded image to the maps that the decoder takes, fused if they are to be."""
+        features = self.encoder(self._pad(image))
+        if self.fusion is None:
+            return features
+        fused = self.fusion([features[stage] for stage in self._fused])
+        replaced = dict(zip(self._fused, fused, strict=True))
+        return [replaced.get(stage, x) for stage, x in enumerate(features)]
 
     def _pad(self, image: Tensor) -> Tensor:
         stride = self.encoder.strides[-1]

@@ -46,12 +46,16 @@ class Board:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
             for name, picture in pictures.items():
-                tag = f"image, reference, prediction, errors/{name}"
-                self._writer.add_image(tag, picture, step, dataformats="HWC")
+                self._writer.add_image(name, picture, step, dataformats="HWC")
             self._writer.flush()
 
-    def describe(self, config: dict[str, Any]) -> None:
-        """Add the configuration, as text and for the tab of hyper-parameters."""
+    def describe(self, config: dict[str, Any], metric: str) -> None:
+        """Add the configuration, as text and for the tab of hyper-parameters.
+
+        Args:
+            config: Plain.
+            metric: Of the validation's score, shown in that tab beside the loss.
+        """
         from torch.utils.tensorboard.summary import hparams
 
         values = {key: _simple(value) for key, value in flatten(config)}
@@ -59,7 +63,7 @@ class Board:
         with _board_writable(self.folder):
             self._writer.add_text("config", text, 0)
             # SummaryWriter.add_hparams would show them as a run of its own.
-            for summary in hparams(values, {"dice/mean": 0.0, "train/loss": 0.0}):
+            for summary in hparams(values, {f"{metric}/mean": 0.0, "train/loss": 0.0}):
                 self._writer._get_file_writer().add_summary(summary, 0)
             self._writer.flush()
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from swin_unet.config import Config, UserError
+from swin_unet.config import TrainConfig, UserError
 from swin_unet.training.memory import Undo, is_out_of_memory
 from swin_unet.training.record import logger
 from swin_unet.training.step import Stepper
-from swin_unet.training.tasks import SegmentationTask
+from swin_unet.training.task import Task
 
 
 class CompiledForward:
@@ -26,23 +27,23 @@ class CompiledForward:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._compiled: Callable[[Tensor], Any] | None = None
+        self._compiled: Callable[..., Any] | None = None
         try:
             self._compiled = torch.compile(model)
         except Exception as error:  # whatever the compiler finds missing on this machine
             self.give_up(error)
 
-    def __call__(self, image: Tensor) -> Any:
-        """Compute what the network makes of a batch of images."""
+    def __call__(self, *tensors: Tensor) -> Any:
+        """Compute what the network makes of a batch of images, and of masks if it takes some."""
         if self._compiled is None:
-            return self._model(image)
+            return self._model(*tensors)
         try:
-            return self._compiled(image)
+            return self._compiled(*tensors)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             self.give_up(error)
-        return self._model(image)
+        return self._model(*tensors)
 
     def give_up(self, error: Exception) -> None:
         """Use the network itself from now on, and say why."""
@@ -51,7 +52,7 @@ class CompiledForward:
         logger.warning(f"torch.compile failed ({reason}); training goes on without it")
 
 
-def compile_training(task: SegmentationTask, stepper: Stepper, config: Config) -> None:
+def compile_training(task: Task, stepper: Stepper, config: TrainConfig) -> None:
     """Compile what is trained, and try a step without an update, for the backward pass fails late.
 
     Args:
@@ -63,11 +64,10 @@ def compile_training(task: SegmentationTask, stepper: Stepper, config: Config) -
     task.forward = compiled
     undo = Undo(task.trained)
     try:
-        B = config.train.batch_size // task.world.size
-        C = task.data.num_channels * config.data.context_slices
-        H, W = config.data.image_size
-        label = torch.zeros(B, H, W, dtype=torch.int64)
-        stepper.compute_gradient({"image": torch.zeros(B, C, H, W), "label": label})
+        with warnings.catch_warnings():
+            # Cached are pure functions of sizes only, which may as well be traced.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            stepper.compute_gradient(task.example(config.batch_size // task.world.size))
     except UserError:
         raise
     except Exception as error:  # of the compiler, which has many kinds

@@ -131,11 +131,23 @@ class World:
                     fix="Use one process, GPUs, or another network.",
                 )
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        lay_out_gradients(module)
         device_ids = None if device.type == "cpu" else [device]
         return nn.parallel.DistributedDataParallel(module, device_ids=device_ids)
 
 
 ALONE = World()
+
+
+def lay_out_gradients(module: nn.Module) -> None:
+    """Let gradients have the strides of their parameters, or torch warns in every process.
+
+    The kernels of a convolution whose input has its channels last may give the axes of length 1
+    of their gradient, as the head has them, other strides than a tensor of its own has.
+    """
+    for parameter in module.parameters():
+        if 1 in parameter.shape:
+            parameter.register_hook(lambda gradient: gradient.flatten().view(gradient.shape))
 
 
 class _Total(torch.autograd.Function):

@@ -21,7 +21,7 @@ from swin_unet.training.resume import Restart
 from swin_unet.training.signals import Stopped, StopRequest
 from swin_unet.training.state import LossWatch, Progress, Totals, random_states_kept
 from swin_unet.training.step import Losses, Stepper
-from swin_unet.training.tasks import SegmentationTask, Validation
+from swin_unet.training.task import Task, Validation
 
 GPU_CHECK_INTERVAL = 20  # steps between looks at the loss; each look waits for the GPU
 
@@ -47,7 +47,7 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        task: SegmentationTask,
+        task: Task,
         folder: Path,
         *,
         model_description: dict[str, Any],
@@ -74,6 +74,7 @@ class Trainer:
             "preprocessing": task.data.preprocessing.to_dict(),
             "classes": list(task.data.classes),
             "config": to_plain(config),
+            **task.checkpoint_facts,
         }
         self.keeper = Keeper(folder, self.stepper, description, facts or {}, self.world)
         self.num_batches = len(task.data.loader)
@@ -121,7 +122,7 @@ class Trainer:
         exact = self.device.type == "cpu" or self.config.train.deterministic
         with deterministic_algorithms(exact):
             if self.config.train.compile:
-                compile_training(self.task, self.stepper, self.config)
+                compile_training(self.task, self.stepper, self.config.train)
             yield
 
     @property
@@ -145,7 +146,7 @@ class Trainer:
             yield None
             return
         epochs_done = None if self._restart is None else self.progress.epoch
-        recorder = Recorder(self.folder, to_plain(self.config), epochs_done)
+        recorder = Recorder(self.folder, to_plain(self.config), epochs_done, self.task.metric)
         try:
             yield recorder
         finally:
@@ -210,7 +211,7 @@ class Trainer:
         if recorder is not None:
             recorder.epoch(row, validation.pictures if validation else {})
         num_epochs = self.config.train.epochs
-        logger.info(describe_epoch(row, num_epochs, validation_seconds, is_best))
+        logger.info(describe_epoch(row, self.task.metric, num_epochs, validation_seconds, is_best))
         self.keeper.start_epoch(epoch)
         self._save()
         if is_best or not self.task.data.validation:
@@ -233,8 +234,7 @@ class Trainer:
         row |= {f"train/{name}": value for name, value in losses.items()}
         row |= {**self.totals.speed(), "train/peak_memory_mb": peak_mb(self.device)}
         if validation is not None:
-            row["dice/mean"] = validation.score
-            row |= {f"dice/{name}": value for name, value in validation.per_class.items()}
+            row |= validation.values
         return row
 
     def _show(self, bar: Any, losses: Losses) -> None:

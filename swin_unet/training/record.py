@@ -16,9 +16,9 @@ from swin_unet.config import UserError
 from swin_unet.files import atomic_path, writable
 from swin_unet.overlays import Picture
 from swin_unet.training.board import Board
+from swin_unet.training.progress import METRICS, Row, draw_progress
 
 logger = logging.getLogger("swin_unet")
-Row = dict[str, Any]
 # What of metrics.csv depends on the machine and its load: all else is the same in every run.
 TIMING_COLUMNS = (
     "train/seconds",
@@ -84,16 +84,20 @@ class Recorder:
         config: The run's configuration, plain.
         after: Epochs done by the run that is continued, whose later rows are dropped; None: a new
             run.
+        metric: Of the validation's score, see `progress.METRICS`.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], after: int | None) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], after: int | None, metric: str = "dice"
+    ) -> None:
         self.folder = folder
+        self.metric = metric
         rows = read_rows(folder / "metrics.csv") if after else []
         self.rows = [row for row in rows if row["epoch"] <= (after or 0)]
         self._write_csv()
         self._board = Board(folder / "tensorboard", after)
         if not self._board.continues:
-            self._board.describe(config)
+            self._board.describe(config, metric)
 
     def close(self) -> None:
         """Flush and close TensorBoard's files."""
@@ -109,7 +113,12 @@ class Recorder:
             if name not in ("epoch", "step") and value is not None
         }
         self._board.write(row["epoch"], values, pictures)
-        self._draw_progress()
+        losses = [
+            name
+            for name in _columns(self.rows)
+            if name.startswith("train/") and name not in TIMING_COLUMNS
+        ]
+        draw_progress(self.folder / "progress.png", self.rows, losses, self.metric)
 
     def _write_csv(self) -> None:
         if not self.rows:
@@ -123,33 +132,6 @@ class Recorder:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-
-    def _draw_progress(self) -> None:
-        """Draw the losses above the Dice of every class."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 8), layout="constrained")
-        top, bottom = figure.subplots(2, 1, sharex=True)
-        for name in _columns(self.rows):
-            if name.startswith("train/") and name not in TIMING_COLUMNS:
-                self._plot(top, name, name.removeprefix("train/"))
-        validation = [name for name in _columns(self.rows) if name.startswith("dice/")]
-        for name in validation:
-            style = {"color": "black", "linewidth": 2.5} if name == "dice/mean" else {}
-            self._plot(bottom, name, name.removeprefix("dice/"), **style)
-        top.set(ylabel="training loss", title=self.folder.name)
-        bottom.set(ylabel="validation Dice", xlabel="epoch", ylim=(0, 1))
-        for axes in (top, bottom):
-            axes.grid(alpha=0.3)
-            if axes.lines:
-                axes.legend(fontsize="small", ncols=2)
-        with atomic_path(self.folder / "progress.png") as path:
-            figure.savefig(path, dpi=100, format="png")
-
-    def _plot(self, axes: Any, name: str, label: str, **style: Any) -> None:
-        points = [(row["epoch"], row[name]) for row in self.rows if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -170,24 +152,29 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def describe_epoch(row: Row, num_epochs: int, validation_seconds: float, is_best: bool) -> str:
+def describe_epoch(
+    row: Row, metric: str, num_epochs: int, validation_seconds: float, is_best: bool
+) -> str:
     """Say in a line what came out of an epoch, how fast it was, and how long the rest may take.
 
     Args:
         row: Of metrics.csv.
+        metric: Of the validation's score, see `progress.METRICS`.
         num_epochs: Of the run.
         validation_seconds: Time that the validation took.
         is_best: The validation was the best so far.
     """
     parts = [f"epoch {row['epoch']}/{num_epochs}", f"loss {row['train/loss']:.4f}"]
-    if row.get("dice/mean") is not None:
-        parts.append(f"validation Dice {row['dice/mean']:.4f}{' (best)' if is_best else ''}")
+    score = row.get(f"{metric}/mean")
+    if score is not None:
+        parts.append(f"validation {METRICS[metric]} {score:.4f}{' (best)' if is_best else ''}")
     seconds = row["train/seconds"] + validation_seconds
     parts.append(f"{seconds:.1f} s, {row['train/slices_per_second']:.1f} slices/s")
     parts.append(f"{row['train/data_wait']:.0%} waiting for data")
     if row["train/peak_memory_mb"] is not None:
         parts.append(f"peak {row['train/peak_memory_mb'] / 1000:.2f} GB")
-    parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
+    if row["epoch"] < num_epochs:
+        parts.append(f"about {duration(seconds * (num_epochs - row['epoch']))} left")
     return "  ".join(parts)
 
 

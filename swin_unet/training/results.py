@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from swin_unet import checkpoint as checkpoints
+from swin_unet.confusion import confusion_picture
+from swin_unet.overlays import save_picture
 from swin_unet.provenance import write_json
 from swin_unet.training.engine import Trainer
 from swin_unet.training.record import logger
+from swin_unet.training.tables import Results
 
-MAX_CASES = 10
 # Which checkpoint a result is of; the last one's is never chosen by a score.
 NAMES = {"best": "best.pt", "last": "last.pt"}
-Results = dict[str, dict[str, Any]]
 
 
 def finish(trainer: Trainer) -> None:
@@ -35,19 +37,26 @@ def finish(trainer: Trainer) -> None:
     if data.validation:
         results = _validation_results(trainer)
         _write(trainer, trainer.folder / "validation_metrics.json", results)
-        logger.info("\n".join(["validation cases", *class_table(results)]))
-        logger.info("\n".join(case_table(results["best"])))
+        _tell(trainer, "validation cases", results)
     if data.test and trainer.config.train.test:
         path = trainer.folder / "test_metrics.json"
         results, seconds = _test_results(trainer, path)
         _write(trainer, path, {**results, "seconds_per_case": seconds})
-        title = "test cases, which trained nothing and chose nothing"
-        logger.info("\n".join([title, *class_table(results)]))
+        _tell(trainer, "test cases, which trained nothing and chose nothing", results)
+
+
+def _tell(trainer: Trainer, title: str, results: Results) -> None:
+    logger.info("\n".join([title, *chain.from_iterable(trainer.task.tables(results))]))
 
 
 def _write(trainer: Trainer, path: Path, content: dict[str, Any]) -> None:
-    if trainer.world.is_first:
-        write_json(path, content)
+    """Write results, of a classification also its confusion as a picture."""
+    if not trainer.world.is_first:
+        return
+    write_json(path, content)
+    if "confusion" in content["best"]:
+        picture = confusion_picture(content["best"])
+        save_picture(path.with_name(path.name.replace("metrics.json", "confusion.png")), picture)
 
 
 def _validation_results(trainer: Trainer) -> Results:
@@ -100,59 +109,3 @@ def _score(
 ) -> tuple[dict[str, Any], float]:
     with trainer.stop:
         return trainer.task.score(network, names, trainer.raise_if_signalled, surfaces=surfaces)
-
-
-def class_table(results: Results) -> list[str]:
-    """Write Dice, and HD95 where it was computed, of every class by the best and the last epoch."""
-    by_epoch = {result["epoch"]: result for result in results.values()}
-    columns = [
-        (key if len(by_epoch) == 1 else f"{key} {result['checkpoint']}", key, result)
-        for key in ("dice", "hd95_mm")
-        for result in by_epoch.values()
-        if result["mean"][key] is not None
-    ]
-    rows = [["class", *(title for title, _, _ in columns)]]
-    for name in results["best"]["classes"]:
-        rows.append([name, *(_number(r["per_class"][name][key]) for _, key, r in columns)])
-    rows.append(["mean", *(_number(r["mean"][key]) for _, key, r in columns)])
-    epochs = ", ".join(f"{r['checkpoint']} of epoch {r['epoch']}" for r in results.values())
-    return [f"{len(results['best']['cases'])} cases, {epochs}", *align(rows)]
-
-
-def case_table(result: dict[str, Any]) -> list[str]:
-    """Write the Dice of the worst cases, worst first."""
-    classes = result["classes"]
-    dice = {
-        case["case"]: [case["metrics"][name]["dice"] for name in classes]
-        for case in result["cases"]
-    }
-    means = {name: _mean(values) for name, values in dice.items()}
-    worst = sorted((name for name in means if means[name] is not None), key=lambda n: means[n] or 0)
-    rows = [["case", *classes, "mean"]]
-    for name in worst[:MAX_CASES]:
-        rows.append([name, *(_number(value) for value in (*dice[name], means[name]))])
-    title = f"Dice of the worst cases by {result['checkpoint']}, worst first"
-    return [title, *align(rows)]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write a table, its first column to the left and the others to the right."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [
-                f"  {row[0].ljust(widths[0])}",
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    ]

@@ -152,7 +152,8 @@ def check_data(restart: Restart, facts: Mapping[str, Any]) -> None:
 
     Args:
         restart: What is to be continued.
-        facts: The `split`, and `files`: a hash of the files of every case that trains or validates.
+        facts: The `split`, and `contents`: a hash of the files of every case that trains or
+            validates.
 
     Raises:
         UserError: The split or a file is another one.
@@ -165,12 +166,13 @@ def check_data(restart: Restart, facts: Mapping[str, Any]) -> None:
             found="another one",
             fix="Restore the file; the checkpoint holds the split too.",
         )
-    changed = [name for name, value in before["files"].items() if facts["files"].get(name) != value]
+    known = before.get("contents", {})  # absent in old checkpoints
+    changed = [name for name, value in known.items() if facts["contents"].get(name) != value]
     if changed:
         raise UserError(
             restart.path,
             expected="the files that the run was started with",
-            found=f"other names or sizes for {', '.join(changed[:_MANY])}"
+            found=f"other contents for {', '.join(changed[:_MANY])}"
             + (", ..." if changed[_MANY:] else ""),
             fix="Restore them, or start a new run in another --output_dir.",
         )

@@ -1,75 +1,41 @@
-"""What is trained: the loss of a batch, and the score of whole volumes."""
+"""Segmentation: the loss of a batch of slices, and the score of whole volumes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from swin_unet.config import Config, TrainConfig, UserError
 from swin_unet.evaluation import score_volumes, summarize
-from swin_unet.imaging import Preprocessing, Volume
+from swin_unet.imaging import Volume
 from swin_unet.inference import VolumeSegmenter
 from swin_unet.losses import DeepSupervisionLoss, SegmentationLoss, Total, of_one_process
 from swin_unet.overlays import Picture, overlay_panel
 from swin_unet.training.distributed import ALONE, World
+from swin_unet.training.tables import Results, case_table
+from swin_unet.training.task import Batch, Task, TaskData, Validation
 
 NUM_PICTURES = 4
+SHOWN = "image, reference, prediction, errors"
 
 
 @dataclass(frozen=True)
-class SegmentationData:
-    """What the engine is given of a data set.
+class SegmentationData(TaskData):
+    """What the engine is given of a data set with label maps.
+
+    Batches have a "label" (B, H, W); `classes` are the names of labels 1, 2, ...
 
     Attributes:
-        loader: Batches of {"image": (B, C, H, W), "label": (B, H, W), "case": B names}.
-        set_epoch: Chooses the epoch of the loader's next iteration, and how many of its batches
-            to leave out at the start.
-        validation: Names of the cases that choose best.pt.
-        test: Names of the cases that are scored after training and choose nothing.
         load_case: Reads image and label of a case by name.
-        preprocessing: How the slices were made.
-        num_channels: Channels of an image, without context slices.
-        classes: Names of labels 1, 2, ...
     """
 
-    loader: DataLoader[dict[str, Any]]
-    set_epoch: Callable[[int, int], None]
-    validation: Sequence[str]
-    test: Sequence[str]
     load_case: Callable[[str], tuple[Volume, Volume]]
-    preprocessing: Preprocessing
-    num_channels: int
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The result of a validation.
-
-    Attributes:
-        summary: As in metrics.json, without surface distances.
-        pictures: (H, W, 3) uint8 by name.
-    """
-
-    summary: dict[str, Any]
-    pictures: dict[str, Picture]
-
-    @property
-    def score(self) -> float:
-        """Mean Dice over cases, then classes: what best.pt maximises."""
-        return self.summary["mean"]["dice"] or 0.0
-
-    @property
-    def per_class(self) -> dict[str, float | None]:
-        """Mean Dice of every class, None where no case has it."""
-        return {name: values["dice"] for name, values in self.summary["per_class"].items()}
 
 
 def supervised(model: nn.Module) -> nn.Module:
@@ -112,7 +78,7 @@ def build_loss(
     return DeepSupervisionLoss(criterion, trained.strides)  # type: ignore[arg-type]
 
 
-class SegmentationTask:
+class SegmentationTask(Task):
     """Dice and a pixel-wise loss on slices, validated by the Dice of whole volumes.
 
     Args:
@@ -120,50 +86,33 @@ class SegmentationTask:
         data: Loader and cases.
         config: The run's configuration.
         world: The processes that share the work.
-
-    Attributes:
-        model: The network; what validates, and what inference needs.
-        trained: What the loss is taken of: the network, or the network with auxiliary heads.
-        parallel: The same, with gradients of all processes.
-        forward: How `parallel` is called; the engine may put a compiled one here.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: SegmentationData,
-        config: Config,
-        world: World = ALONE,
-    ) -> None:
-        self.model = model
-        self.world = world
-        self.data = data
-        self.options = config.inference
-        device = next(model.parameters()).device
-        self.trained = supervised(model).to(device) if config.train.deep_supervision else model
-        criterion = build_loss(config.train, self.trained, data.classes, world.total)
-        self.criterion = criterion.to(device)
-        self.parallel = world.parallel(self.trained)
-        self.forward: Callable[[Tensor], Any] = self.parallel
+    metric = "dice"
+    columns = ("dice", "hd95_mm")
+    data: SegmentationData
 
-    def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def __init__(
+        self, model: nn.Module, data: SegmentationData, config: Config, world: World = ALONE
+    ) -> None:
+        device = next(model.parameters()).device
+        trained = supervised(model).to(device) if config.train.deep_supervision else model
+        super().__init__(model, trained, data, config, world)
+        criterion = build_loss(config.train, trained, data.classes, world.total)
+        self.criterion = criterion.to(device)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and its parts, scalars, of a batch on the model's device."""
         losses: dict[str, Tensor] = self.criterion(self.forward(batch["image"]), batch["label"])
         return losses
 
-    def without_sync(self) -> AbstractContextManager[None]:
-        """Keep the gradient to this process in the block: that of all is only needed at the end."""
-        if isinstance(self.parallel, nn.parallel.DistributedDataParallel):
-            return self.parallel.no_sync()
-        return nullcontext()
+    def example(self, num_samples: int) -> Batch:
+        """Return a batch of zeros, to try a step with."""
+        image = self.empty_images(num_samples)
+        return {"image": image, "label": torch.zeros(image[:, 0].shape, dtype=torch.int64)}
 
     def validate(self, network: nn.Module, before_case: Callable[[], None]) -> Validation:
-        """Segment the validation cases as infer.py does and score them in three dimensions.
-
-        Args:
-            network: With the weights to validate.
-            before_case: Called before every case; may raise to end it.
-        """
+        """Segment the validation cases as infer.py does and score them in three dimensions."""
         pictures: dict[str, Picture] = {}
 
         def keep_picture(name: str, image: Volume, label: Volume, prediction: Volume) -> None:
@@ -177,7 +126,14 @@ class SegmentationTask:
             name: each for part in self.world.gather(pictures) for name, each in part.items()
         }
         shown = [name for name in self.data.validation if name in everybodys][:NUM_PICTURES]
-        return Validation(summary, {name: everybodys[name] for name in shown})
+        score = summary["mean"]["dice"] or 0.0
+        per_class = {f"dice/{name}": v["dice"] for name, v in summary["per_class"].items()}
+        return Validation(
+            summary,
+            score=score,
+            values={"dice/mean": score, **per_class},
+            pictures={f"{SHOWN}/{name}": everybodys[name] for name in shown},
+        )
 
     def score(
         self,
@@ -188,18 +144,14 @@ class SegmentationTask:
         surfaces: bool = True,
         look: Callable[[str, Volume, Volume, Volume], None] | None = None,
     ) -> tuple[dict[str, Any], float]:
-        """Segment and score cases, each by one of the processes.
+        """Segment and score cases, see `Task.score`.
 
         Args:
             network: With the weights to use.
             names: Of the cases.
-            before_case: Called before every case, as often in every process; may raise to end it.
+            before_case: Called before every case.
             surfaces: Compute surface distances.
             look: Shown name, image, reference and prediction of every case of this process.
-
-        Returns:
-            The content of metrics.json, and the mean seconds in which a case, once read, was
-            segmented.
         """
         segmenter = self._segmenter(network)
         classes = dict(enumerate(self.data.classes, start=1))
@@ -220,16 +172,21 @@ class SegmentationTask:
         summary = summarize(self.world.merge(records), self.data.classes)
         return summary, sum(self.world.gather(seconds)) / max(1, len(names))
 
+    def tables(self, results: Results) -> list[list[str]]:
+        """Write the results per class, and those of the worst cases."""
+        return [*super().tables(results), case_table(results["best"])]
+
     def _segmenter(self, network: nn.Module) -> VolumeSegmenter:
+        options = self.config.inference
         return VolumeSegmenter(
             network,
             self.data.preprocessing,
             num_channels=self.data.num_channels,
             classes=self.data.classes,
-            device=next(network.parameters()).device,
-            precision=self.options.precision,
-            batch_size=self.options.batch_size,
-            overlap=self.options.overlap,
+            device=self.device,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            overlap=options.overlap,
         )
 
     def _picture(self, image: Volume, label: Volume, prediction: Volume) -> Picture:

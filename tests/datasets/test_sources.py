@@ -22,7 +22,7 @@ def check_help(lines: list[str], name: str) -> None:
         assert line.startswith(f"  {title}")
     assert SOURCES[name].origin in lines[1]
     assert "DIR/" in lines[2]
-    assert f"python -m datasets.phantom DIR --layout {SOURCES[name].stand_in[0]}" in lines[3]
+    assert " ".join([SOURCES[name].command, *SOURCES[name].stand_in[:1]]) in lines[3]
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))

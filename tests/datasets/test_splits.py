@@ -176,6 +176,23 @@ def test_a_published_split_that_tears_a_patient_is_refused() -> None:
         make_split(dataset, make_config(root=Path("/data")))
 
 
+def test_fewer_training_cases_are_whole_patients_and_nested() -> None:
+    dataset = make_dataset(make_cases(60, groups=20))
+    whole = make_split(dataset, make_config(val_fraction=0.2, test_fraction=0.2))
+    shares = {}
+    for share in (0.01, 0.25, 0.5, 1.0):
+        config = make_config(val_fraction=0.2, test_fraction=0.2, train_fraction=share)
+        split = make_split(dataset, config)
+        assert (split.val, split.test) == (whole.val, whole.test)
+        shares[share] = numbers(set(split.train), 20)
+        assert len(split.train) == 3 * len(shares[share])
+    assert [len(patients) for patients in shares.values()] == [1, 3, 6, 12]
+    assert shares[0.01] < shares[0.25] < shares[0.5] < shares[1.0]
+    assert "25% of its training part" in describe_split(
+        whole, dataset, make_config(train_fraction=0.25)
+    )
+
+
 def test_a_split_file_wins(tmp_path: Path) -> None:
     dataset = make_dataset(make_cases(15), PUBLISHED)
     path = tmp_path / "mine.json"

@@ -71,6 +71,16 @@ def damaged_last(place):
     return arguments
 
 
+def edited_label(place):
+    """Change a label file that trained, and neither its name nor its size."""
+    (name, *_) = json.loads((place.runs["resize"] / "split.json").read_text())["train"]
+    path = place.label(int(name[-1]))
+    data = bytearray(path.read_bytes())
+    data[4] ^= 1  # of the time in the header of gzip
+    path.write_bytes(data)
+    return place.resume()
+
+
 def train_into_a_file(place):
     place.output.write_text("mine")
     return place.train()
@@ -204,6 +214,11 @@ TRAIN_ROWS: dict[str, Row] = {
         ("optimizer", "last.pt of the run"),
     ),
     "resume a damaged checkpoint": (damaged_last, "last.pt", ("unreadable",)),
+    "resume with an edited label": (
+        edited_label,
+        "last.pt",
+        ("files that the run was started with", "other contents for phantom_00"),
+    ),
     "initial weights are no file": (
         lambda place: place.train("--train.initial_weights", place.folder / "start.pt"),
         "start.pt",

@@ -228,8 +228,10 @@ def test_a_done_run_is_told_again_and_not_trained(
 ) -> None:
     run = shutil.copytree(resize_run, tmp_path / "run")
     before = {path: path.read_bytes() for path in run.glob("*.pt")}
-    outcome = call("train", "--config", config, "--output_dir", run, "--resume", "auto")
+    options = ("--output_dir", run, "--resume", "auto", "--deterministic")
+    outcome = call("train", "--config", config, *options)
     assert outcome.code == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["deterministic"] is True
     assert "after epoch 4" in outcome.stdout
     assert "epoch 1/4" not in outcome.stdout
     assert "scoring the test cases" not in outcome.stdout  # test_metrics.json has the scores
@@ -291,7 +293,9 @@ def test_both_results_are_reported(run_folder: Path, part: str) -> None:
         assert results["best"]["mean"]["dice"] == best["best_score"]
     log = (run_folder / "log.txt").read_text()
     assert f"{part} cases" in log
-    assert "worst first" in log
+    shown = log[log.index(f"{part} cases") :]
+    assert "worst first" in shown
+    assert shown.index(expected[0]) > shown.index("worst first")
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
@@ -315,4 +319,6 @@ def test_two_processes_share_a_cache(start, config: Path, tmp_path: Path) -> Non
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
     assert unequal(*(checkpoints.load(folder / "last.pt")["model"] for folder in folders)) == []
-    assert len(list((tmp_path / "cache").iterdir())) == 2  # an entry per training case
+    entries = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir())
+    assert entries[0] == "contents.json"
+    assert len(entries) == 3  # one per training case

@@ -15,6 +15,7 @@ import SimpleITK
 import yaml
 
 from datasets.abdomen import CLASSES
+from datasets.cifar10 import write_folders, write_stand_in
 from datasets.heart import MIN_SIZE as HEART_SIZE
 from datasets.heart import make_heart
 from datasets.phantom import _PICTURE_OPTIONS, write_phantoms
@@ -106,8 +107,25 @@ STAND_INS = {
         ),
     },
     "sunnybrook.yaml": {"png": StandIn(sunnybrook, "images", "labels")},
+    "sunnybrook_coarse.yaml": {"png": StandIn(sunnybrook, "images", "labels")},
 }
 RUNS = [(config, name) for config, stand_ins in STAND_INS.items() for name in stand_ins]
+
+NO_WIDTH = {key: value for key, value in SMALL.items() if key != "model.embed_dim"}
+THIN = {**NO_WIDTH, "model.depths": "[1, 1, 1, 1]"}
+STRIPES = StandIn(lambda root: write_stand_in(root, 10), "folders/*", "folders")
+SCANS = StandIn(phantom("msd"), "imagesTr", "labelsTr")
+# Configurations of other tasks than segmentation, and what makes their networks small.
+TASKS = {
+    "simmim.yaml": (StandIn(phantom("folder", "nifti"), "images"), SMALL),
+    "hippocampus_simmim.yaml": (SCANS, SMALL),
+    "organs.yaml": (SCANS, SMALL),
+    "organs_localizer.yaml": (SCANS, {**SMALL, "model.depths": "[2]"}),
+    "cifar10_swin_tiny.yaml": (STRIPES, SMALL),
+    "cifar10_swin_resnet.yaml": (STRIPES, THIN),
+    "cifar10_resnet50.yaml": (STRIPES, THIN),
+    "cifar10_resnet50_32.yaml": (STRIPES, THIN),
+}
 
 
 def as_flags(options: dict[str, str | Path]) -> list[str | Path]:
@@ -115,9 +133,8 @@ def as_flags(options: dict[str, str | Path]) -> list[str | Path]:
 
 
 def test_every_shipped_configuration_has_a_stand_in() -> None:
-    assert {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")} == set(
-        STAND_INS
-    )
+    # The studies below are grids, which test_study.py looks at.
+    assert {path.name for path in CONFIGS.glob("*.yaml")} == {*STAND_INS, *TASKS}
 
 
 @pytest.mark.parametrize(("config", "name"), RUNS, ids=map("-".join, RUNS))
@@ -153,6 +170,35 @@ def test_a_shipped_configuration_trains_and_segments(
         assert {record["case"] for record in metrics["cases"]} == set(split["test"])
 
 
+@pytest.mark.parametrize("config", TASKS)
+def test_a_shipped_configuration_of_another_task_trains_and_classifies(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    stand_in, small = TASKS[config]
+    root, run = tmp_path / "data", tmp_path / "run"
+    stand_in.make(root)
+    places = {"data.root": root, "data.cache_dir": tmp_path / "cache", "output_dir": run}
+    done = call("train", "--config", config, *as_flags({**small, **places}))
+    assert done.code == 0, done.stderr
+    split = json.loads((run / "split.json").read_text())
+    assert split["train"]
+    assert split["val"]
+    if config.endswith("simmim.yaml"):
+        return
+    part = ["--part", "test"]
+    if stand_in is STRIPES:
+        write_folders(root / "folders", 10)
+        part = []
+    done = call(
+        "infer", "--checkpoint", run / "best.pt", *part, "--input", root / stand_in.images,
+        "--labels", root / str(stand_in.labels), "--output", tmp_path / "predictions",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    rows = (tmp_path / "predictions" / "cases.csv").read_text().splitlines()
+    assert len(rows) == 1 + (len(split["test"]) if part else 10)
+
+
 def check_label_map(
     root: Path, stand_in: StandIn, output: Path, case: str, num_classes: int
 ) -> None:
@@ -185,15 +231,15 @@ def test_what_the_template_leaves_out_can_be_put_in(tmp_path: Path, key: str) ->
     assert getattr(config.data, key) is not None
 
 
-@pytest.mark.parametrize("config", sorted(STAND_INS))
+@pytest.mark.parametrize("config", sorted({**STAND_INS, **TASKS}))
 def test_the_head_of_a_configuration_is_a_command_that_parses(config: str) -> None:
     """It says how to train with it, and its options exist."""
     head = re.match(r"(#.*\n)+", (CONFIGS / config).read_text(encoding="utf8"))
     assert head is not None
     lines = re.findall(r"# +python train\.py (.*)", head[0].replace("\\\n#", " "))
     assert lines, "no command"
-    for line in lines:
+    assert lines[0].startswith(f"--config {config} ")
+    for line in lines:  # the others may be of the configuration that comes next
         arguments = shlex.split(re.split(r" {3,}", line)[0])
-        assert arguments[:2] == ["--config", config]
         parsed, _ = parse_config(build_parser("train.py", ""), arguments)
         assert parsed.data.root == Path(arguments[arguments.index("--data.root") + 1])

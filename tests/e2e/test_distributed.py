@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from swin_unet import checkpoint as checkpoints
 from tests.e2e.conftest import Command
@@ -84,6 +85,38 @@ def test_two_processes_train_as_one(
     log = (two / "log.txt").read_text()
     assert log.count("epoch 3/3") == 1
     assert json.loads((two / "run.json").read_text())["num_processes"] == 2
+
+
+@pytest.mark.parametrize("task", ["simmim", "classification"])
+def test_two_processes_pretrain_and_classify_as_one(
+    command: Command, data: Path, tmp_path: Path, task: str
+) -> None:
+    network = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    name = "swin_unet" if task == "simmim" else "swin_classifier"
+    content = {
+        "task": task,
+        "model": {**network, "name": name, "drop_path_rate": 0.0},
+        "data": {
+            **{"root": str(data), "cache_dir": str(tmp_path / "cache"), "val_fraction": 0.4},
+            **{"intensity": "window", "window": [-125, 275], "image_size": [32, 32]},
+        },
+        "train": {
+            **{"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "device": "cpu"},
+            **{"num_workers": 0, "precision": "fp32"},
+        },
+    }
+    config = tmp_path / "task.yaml"
+    config.write_text(yaml.safe_dump(content))
+    one, two = tmp_path / "one", tmp_path / "two"
+    command("train.py", "--config", config, "--output_dir", one)
+    command(*TORCHRUN, "train.py", "--config", config, "--output_dir", two)
+    for ours, theirs in zip(read_metrics(two), read_metrics(one), strict=True):
+        same = [key for key in theirs if key == "train/loss" or key.endswith("/mean")]
+        assert len(same) == 2
+        for key in same:
+            assert float(ours[key]) == pytest.approx(float(theirs[key]), abs=1e-5)
+    for key, value in weights(one).items():
+        torch.testing.assert_close(weights(two)[key], value, rtol=0, atol=1e-5)
 
 
 def process_of(torchrun: int, rank: int) -> int:

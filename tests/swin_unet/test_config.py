@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import pytest
 import yaml
 
 from swin_unet.cli import build_parser, config_keys, parse_config, run
-from swin_unet.config import Config, ModelConfig, UserError, to_plain
+from swin_unet.config import (
+    MODEL_OPTIONS,
+    TASK_MODELS,
+    Config,
+    ModelConfig,
+    UserError,
+    to_plain,
+)
+from swin_unet.models import MODELS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -30,7 +39,8 @@ def test_shipped_configurations_parse_and_build_their_model(path):
 
     config = parse("--config", path)
     assert config.output_dir == Path("runs") / path.stem
-    assert build_model(model_arguments(config.model, 1, 3)) is not None
+    description = model_arguments(config.model, 1, 3, config.data.image_size)
+    assert build_model(description) is not None
 
 
 def test_a_written_configuration_reads_back_the_same(tmp_path):
@@ -46,12 +56,22 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
     assert (config.seed, config.model.patch_size) == (5, 4)
 
 
-def test_model_keys_are_the_constructors_arguments():
+@pytest.mark.parametrize("name", MODEL_OPTIONS)
+def test_model_keys_are_the_constructors_arguments(name):
+    module, function = MODELS[name]
+    arguments = set(signature(getattr(import_module(module), function)).parameters)
+    assert MODEL_OPTIONS[name] - {"pretrained", "pretrained_decoder"} <= arguments
+    assert {"in_channels", "num_classes"} <= arguments
+    assert name in {model for models in TASK_MODELS.values() for model in models}
+
+
+def test_swin_unet_takes_all_but_the_options_of_classifiers_with_the_same_defaults():
     from swin_unet import SwinUNet
 
     arguments = signature(SwinUNet.__init__).parameters
     keys = {field.name: field.default for field in fields(ModelConfig)}
-    assert keys.keys() - {"name", "pretrained", "pretrained_decoder"} == arguments.keys() - {
+    assert MODEL_OPTIONS["swin_unet"] == keys.keys() - {"name", "head", "importance"}
+    assert MODEL_OPTIONS["swin_unet"] - {"pretrained", "pretrained_decoder"} == arguments.keys() - {
         "self",
         "in_channels",
         "num_classes",
@@ -78,6 +98,18 @@ def test_every_field_is_a_flag():
         ({"data": {"spacing_mm": [1, 1]}}, "no value unless data.fit is crop"),
         ({"train": {"optimizer": "adamw", "momentum": 0.9}}, "unless train.optimizer is sgd"),
         ({"seed": -1}, "seed: expected at least 0"),
+        ({"task": "classification"}, "one of swin_classifier, swin_resnet, resnet50, localizer"),
+        ({"model": {"name": "resnet50"}}, "for task segmentation, found 'resnet50'"),
+        ({"data": {"name": "cifar10"}}, "data.name: expected a data set with label maps, or task"),
+        ({"train": {"label_smoothing": 0.1}}, "unless task is classification and data.name image"),
+        ({"simmim": {"mask_ratio": 0.5}}, "simmim.mask_ratio: expected no value unless task is"),
+        ({"task": "simmim", "simmim": {"mask_ratio": 1.5}}, "simmim.mask_ratio: expected in (0"),
+        ({"task": "simmim", "simmim": {"target_window": 4}}, "an odd number from 3 on"),
+        ({"task": "simmim", "simmim": {"mask_patch_size": 6}}, "a multiple of model.patch_size"),
+        ({"task": "simmim", "data": {"image_size": [224, 200]}}, "of simmim.mask_patch_size, 32"),
+        ({"task": "simmim", "model": {"skips": 2}}, "model.skips: expected no value unless task"),
+        ({"task": "simmim", "train": {"dice_weight": 1}}, "train.dice_weight: expected no value"),
+        ({"data": {"train_fraction": 0}}, "data.train_fraction: expected in (0, 1]"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, content, message):

@@ -6,6 +6,7 @@ import torch
 from swin_unet.models import classifier
 from swin_unet.models.classifier import SwinClassifier, create_classifier
 from swin_unet.models.variants import RELEASES
+from swin_unet.models.weights import load_weights
 
 TINY = {"embed_dim": 8, "depths": (1, 2), "num_heads": (1, 2), "window_size": 4, "image_size": 32}
 # The published parameter counts, 1,000 classes or 21,841.
@@ -75,10 +76,11 @@ def test_an_unknown_name_lists_the_known_ones():
         create_classifier("swin_giant")
 
 
+@pytest.mark.parametrize("head", ["linear", "mgff"])
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("size", [(32, 32), (67, 71), (5, 9), (1, 1)])
-def test_any_size(version, size):
-    model = SwinClassifier(2, 5, version=version, **TINY).eval()
+def test_any_size(version, head, size):
+    model = SwinClassifier(2, 5, version=version, head=head, **TINY).eval()
     assert model(torch.randn(2, 2, *size)).shape == (2, 5)
     assert model.forward_features(torch.randn(2, 2, *size)).shape == (2, 16)
 
@@ -106,11 +108,12 @@ def test_absolute_positions_are_learned_and_interpolated():
     assert not torch.allclose(before, model(image))
 
 
+@pytest.mark.parametrize("head", ["linear", "mgff"])
 @pytest.mark.parametrize("version", [1, 2])
-def test_every_parameter_gets_a_gradient(version):
-    model = SwinClassifier(
-        1, 2, version=version, absolute_position_embedding=True, drop_path_rate=0.0, **TINY
-    )
+def test_every_parameter_gets_a_gradient(version, head):
+    torch.manual_seed(0)
+    settings = {"absolute_position_embedding": True, "drop_path_rate": 0.0, "head": head}
+    model = SwinClassifier(1, 2, version=version, **settings, **TINY)
     with torch.no_grad():  # V2's norms start at zero, behind which nothing gets a gradient
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -134,3 +137,36 @@ def test_pretrained_windows_belong_to_version_two():
         SwinClassifier(pretrained_window_sizes=(7, 7, 7, 7))
     with pytest.raises(ValueError, match="4 entries"):
         SwinClassifier(version=2, pretrained_window_sizes=(7, 7))
+
+
+def test_the_fusion_head_has_the_maps_of_the_article():
+    """Swin-B at 384 pixels: see the specification of the fusion."""
+    with torch.device("meta"):
+        model = SwinClassifier(3, 200, image_size=384, size="base", window_size=12, head="mgff")
+    projections = [layer.projection for layer in model.head.maps]
+    assert [conv.in_channels for conv in projections[:3]] == [256, 512, 1024]
+    assert [conv.stride[0] for conv in projections[:3]] == [4, 2, 1]
+    assert isinstance(projections[3], torch.nn.Identity)
+    assert model.head.grid == (12, 12)
+
+
+def test_stage_outputs_are_those_of_hugging_face(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    options = {"embed_dim": 8, "depths": (1, 2, 1), "num_heads": (1, 2, 4)}
+    config = transformers.SwinConfig(image_size=64, window_size=4, num_channels=1, **options)
+    theirs = transformers.SwinModel(config, add_pooling_layer=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
+    ours = SwinClassifier(1, 0, image_size=64, window_size=4, **options).eval()
+    load_weights(ours, tmp_path / "pytorch_model.bin")
+    image = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = theirs(image, output_hidden_states=True)
+        found = ours.encoder.stage_outputs(image)
+    for x, y in zip(found[:-1], expected.reshaped_hidden_states[1:], strict=False):
+        assert torch.allclose(x.permute(0, 3, 1, 2), y, atol=1e-5)
+    assert torch.allclose(found[-1].flatten(1, 2), expected.last_hidden_state, atol=1e-5)
+
+
+def test_a_head_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="linear or mgff"):
+        SwinClassifier(1, 2, head="deep", **TINY)

@@ -23,6 +23,7 @@ SETTINGS = [
     {"patch_size": 2, "window_size": (7, 5, 3, 2), "drop_path_rate": 0.0},
     {"patch_size": 3, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 5, "skips": 2},
     {"checkpointing": True},
+    {"skip_fusion": "mgff", "skips": (4, 16)},
     {"version": 2, "window_size": (4, 4, 2, 2), "pretrained_window_sizes": (8, 8, 4, 2)},
 ]
 
@@ -129,3 +130,19 @@ def test_masks_do_not_enter_the_checkpoint():
     before = set(model.state_dict())
     model(torch.randn(1, 2, 50, 70))
     assert set(model.state_dict()) == before
+
+
+def test_skip_fusion_starts_as_the_network_without():
+    plain, fused = tiny().eval(), tiny(skip_fusion="mgff").eval()
+    missing, unexpected = fused.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("fusion.") for name in missing)
+    image = torch.randn(1, 2, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(fused(image), plain(image))
+
+
+@pytest.mark.parametrize("options", [{"skip_fusion": "mgff", "skips": 0}, {"skip_fusion": "sum"}])
+def test_a_fusion_of_nothing_or_of_another_kind_is_refused(options):
+    with pytest.raises(ValueError, match="skip_fusion"):
+        tiny(**options)

@@ -14,6 +14,7 @@ from swin_unet.training.distributed import (
     World,
     choose_own_device,
     joined,
+    lay_out_gradients,
     merge_shards,
     read_world,
     shard,
@@ -88,3 +89,32 @@ def test_batch_norm_of_parts_of_a_batch_is_refused():
     module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
     with pytest.raises(UserError, match="batch norm"):
         World(0, 2).parallel(module)
+
+
+class PixelHead(nn.Module):
+    """A 1 x 1 convolution behind layers that have the channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(1, 8, 4, 4)
+        self.head = nn.Conv2d(8, 3, 1)
+
+    def forward(self, image):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.head(self.embed(image).contiguous(memory_format=torch.channels_last))
+
+
+def gradients(lays_out):
+    torch.manual_seed(0)
+    model = PixelHead()
+    if lays_out:
+        lay_out_gradients(model)
+    model(torch.randn(2, 1, 16, 16)).float().square().sum().backward()
+    return [(parameter, parameter.grad) for parameter in model.parameters()]
+
+
+def test_gradients_have_the_strides_of_their_parameters_and_keep_their_values():
+    """As DistributedDataParallel wants them."""
+    for (_, gradient), (parameter, laid_out) in zip(gradients(False), gradients(True), strict=True):
+        assert laid_out.stride() == parameter.stride()
+        assert torch.equal(laid_out, gradient)

@@ -111,7 +111,7 @@ def test_a_slower_layer_moves_by_its_share():
     optimizer.step()
     for name, parameter in model.named_parameters():
         step = 0.01 * 0.5 ** layers_above(name, (1, 1)) * parameter.grad
-        assert torch.allclose(parameter, before[name] - step), name
+        torch.testing.assert_close(parameter, before[name] - step, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_without_layer_decay_or_from_an_old_checkpoint_all_learn_alike():

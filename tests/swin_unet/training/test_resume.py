@@ -19,7 +19,7 @@ from swin_unet.training.resume import (
 CONFIG = Config(train=TrainConfig(epochs=4))
 FACTS = {
     "split": {"train": ["a", "b"], "val": ["c"], "test": []},
-    "files": {"a": "1", "b": "2", "c": "3"},
+    "contents": {"a": "1", "b": "2", "c": "3"},
 }
 
 
@@ -99,8 +99,13 @@ def test_other_data_are_refused(tmp_path):
     split = {**FACTS["split"], "test": ["d"]}
     with pytest.raises(UserError, match=r"split.json: .*found another one"):
         check_data(restart(tmp_path), {**FACTS, "split": split})
-    with pytest.raises(UserError, match="found other names or sizes for b"):
-        check_data(restart(tmp_path), {**FACTS, "files": {**FACTS["files"], "b": "9"}})
+    with pytest.raises(UserError, match="found other contents for b"):
+        check_data(restart(tmp_path), {**FACTS, "contents": {**FACTS["contents"], "b": "9"}})
+
+
+def test_files_of_a_checkpoint_without_their_hashes_are_not_compared(tmp_path):
+    old = content(training={"facts": {"split": FACTS["split"], "files": {"a": "0"}}})
+    check_data(Restart(tmp_path, old), FACTS)
 
 
 def save(path, **more):
