@@ -70,11 +70,11 @@ class Trained:
 
     def _trained_flips(self) -> tuple[list[str], list[Any] | None]:
         """Return the directions that training mirrored, and the classes exchanged with them."""
-        if self.data["augmentation"] == "paper":  # mirrors everything and exchanges nothing
+        if self.data.get("augmentation") == "paper":  # mirrors everything and exchanges nothing
             codes = WORKING_CODES[self.preprocessing.plane][:2]
             within = [name for name, ends in DIRECTIONS.items() if set(ends) & set(codes)]
             return within, []
-        if self.data["augmentation"] == "default":
+        if self.data.get("augmentation") == "default":
             return list(self.data.get("flip_axes") or ()), self.data.get("swap_classes")
         return [], None
 
@@ -100,7 +100,7 @@ def load_trained(paths: Sequence[Path]) -> Trained:
         num_channels=facts["channels of an image"],
         classes=tuple(first["classes"]),
         options=first["config"]["inference"],
-        data=first["config"]["data"],
+        data=first["config"].get("data", {}),
     )
 
 
@@ -108,7 +108,8 @@ def _facts(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the networks of an ensemble must have in common, by its name."""
     settings = content["preprocessing"]
     in_channels = content["model_description"]["arguments"]["in_channels"]
-    flips = {key: content["config"]["data"].get(key) for key in ("flip_axes", "swap_classes")}
+    data = content["config"].get("data", {})
+    flips = {key: data.get(key) for key in ("flip_axes", "swap_classes")}
     return {
         "classes": list(content["classes"]),
         "channels of an image": in_channels // settings["context_slices"],

@@ -60,7 +60,7 @@ def test_the_organ_is_back_in_its_place(plane, axes, context):
     assert np.array_equal(labels.array, image.array // 100)
     assert np.array_equal(labels.affine, image.affine)
     prepared = fine.preprocessing.prepare(image)
-    assert np.prod([part.stop - part.start for part in box]) < 0.6 * prepared.voxels[0].numel()
+    assert np.prod([part.stop - part.start for part in box]) < 0.6 * prepared.voxels[0].size
     restored = prepared.to_working(Volume(image.array, image.affine))[box]
     assert restored.sum() == image.array.sum()  # nothing of the organ is outside
 
