@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from swin_unet.training.record import TIMING_COLUMNS
 from swin_unet.training.resume import FREE_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
+TOO_LATE = "after its end"
 CONFIG: dict[str, Any] = {
     "seed": 3,
     "model": {
@@ -95,7 +97,7 @@ def kill_once(arguments: list[str], folder: Path, delay: float) -> str:
     is_late = process.poll() is not None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return "after its end" if is_late else where(folder)
+    return TOO_LATE if is_late else where(folder)
 
 
 def where(folder: Path) -> str:
@@ -212,34 +214,41 @@ def try_one(
     return places
 
 
+def try_all(folder: Path, num_kills: int, generator: np.random.Generator) -> bool:
+    """Kill as many runs, print a line for each, and tell whether all came to the same end."""
+    config, whole = prepare(folder), folder / "whole"
+    process = start(command(config, whole))
+    started = started_seconds(process, whole / "run.json", 0)
+    output, _ = process.communicate()
+    seconds = time.monotonic() - started
+    print(f"a run that nobody kills takes {seconds:.1f} s after its start\n{output}")
+    num_killed, num_equal, pace = 0, 0, 1.0
+    while num_killed < num_kills:
+        run = folder / "killed"
+        places = try_one(config, run, pace * seconds, generator, twice=num_killed % 3 == 2)
+        # Other work on the machine comes and goes: kills are to hit the late epochs as well.
+        pace = training_seconds(run) / training_seconds(whole)
+        found = differences(whole, run)
+        shutil.rmtree(run)
+        if places[0] == TOO_LATE and not found:
+            continue
+        num_killed += 1
+        num_equal += not found
+        verdict = f"DIFFERENT: {', '.join(found)}" if found else "equal"
+        print(f"{num_killed:3}  killed: {'; again: '.join(places):60} {verdict}", flush=True)
+    print(f"{num_equal} of {num_kills} killed runs are bitwise equal to the one nobody killed")
+    return num_equal == num_kills
+
+
 def main() -> int:
-    """Run all trials and print a line for each."""
+    """Kill runs; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_points")
     parser.add_argument("--kills", type=int, default=50, help="runs to kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     generator = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = prepare(folder)
-        whole = folder / "whole"
-        process = start(command(config, whole))
-        started = started_seconds(process, whole / "run.json", 0)
-        output, _ = process.communicate()
-        seconds = time.monotonic() - started
-        print(f"a run that nobody kills takes {seconds:.1f} s after its start\n{output}")
-        num_equal, pace = 0, 1.0
-        for number in range(arguments.kills):
-            run = folder / f"killed{number}"
-            places = try_one(config, run, pace * seconds, generator, twice=number % 3 == 2)
-            # Other work on the machine comes and goes: kills are to hit the late epochs as well.
-            pace = training_seconds(run) / training_seconds(whole)
-            found = differences(whole, run)
-            num_equal += not found
-            verdict = f"DIFFERENT: {', '.join(found)}" if found else "equal"
-            print(f"{number + 1:3}  killed: {'; again: '.join(places):60} {verdict}", flush=True)
-    print(f"{num_equal} of {arguments.kills} runs are bitwise equal to the one nobody killed")
-    return int(num_equal < arguments.kills)
+        return int(not try_all(Path(name), arguments.kills, generator))
 
 
 if __name__ == "__main__":

@@ -90,4 +90,6 @@ def _count(dataset: Dataset) -> str:
     groups = {case.group for case in dataset.cases if case.group}
     cases = "1 case" if len(dataset.cases) == 1 else f"{len(dataset.cases)} cases"
     patients = f" of {len(groups)} patients" if groups else ""
+    if dataset.images_only:
+        return f"{cases}{patients}, none of whose labels is read,"
     return f"{cases}{patients}, {num_labelled} with labels,"

@@ -24,7 +24,7 @@ def check_file(path: Path) -> None:
             path,
             expected="a file",
             found="nothing there",
-            fix="Correct the path, or restore the file.",
+            fix="Check the path for typing errors, or restore the file.",
         )
     if not path.is_file():
         raise UserError(path, expected="a file", found="a folder", fix="Name one file in it.")

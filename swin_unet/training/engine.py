@@ -178,20 +178,25 @@ class Trainer:
             iterator = iter(loader)
         workers = loader_processes(loader, iterator)
         self.stop.let_workers_die()
-        lap = time.monotonic()
+        self._lap = time.monotonic()
         while True:
             with self._saved_on_failure(workers):
                 batch = next(iterator, None)
-            self.totals.wait_seconds += time.monotonic() - lap
+            self.totals.wait_seconds += self._count_time()
             if batch is None:
                 return
             yield batch
-            now = time.monotonic()
-            self.totals.seconds += now - lap
-            lap = now
+            self._count_time()
+
+    def _count_time(self) -> float:
+        """Add the time since the last call to the epoch's, and return it."""
+        before, self._lap = self._lap, time.monotonic()
+        self.totals.seconds += self._lap - before
+        return self._lap - before
 
     def _count(self, batch: Batch, losses: Losses) -> None:
-        """Count a step that is done."""
+        """Count a step that is done, with its time, before it is saved."""
+        self._count_time()
         self.progress.step += 1
         self.progress.position += 1
         self.totals.add(losses, len(batch["image"]) * self.world.size)

@@ -197,5 +197,6 @@ def _load_if_good(path: Path) -> dict[str, Any] | None:
 
 
 def _where(progress: Progress) -> str:
-    batches = f", {progress.position} batches into the next one" if progress.position else ""
+    number = progress.position
+    batches = f", {number} batch{'es' if number > 1 else ''} into the next one" if number else ""
     return f"after epoch {progress.epoch}{batches}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import build_dataset, make_split
+from datasets import build_dataset, make_split, pairing_table
 from datasets.phantom import write_phantoms
 from datasets.pretraining import MaskedSlices, make_pretraining_split, without_labels
 from datasets.slices import build_loader, build_slices
@@ -57,6 +57,16 @@ def test_without_any_labels_all_cases_are_split(config):
     split = make_pretraining_split(bare, config)
     assert sorted([*split.train, *split.val, *split.test]) == [case.name for case in bare.cases]
     assert (len(split.val), len(split.test)) == (1, 1)
+
+
+def test_the_overview_says_that_labels_are_not_read(config):
+    dataset = build_dataset(config.data)
+    assert any("without a label map" in note for note in dataset.notes)
+    images = without_labels(dataset)
+    assert not any("without a label map" in note for note in images.notes)
+    table = pairing_table(images)
+    assert table.count("(not read)") == len(dataset.cases)
+    assert "7 cases, none of whose labels is read" in table
 
 
 def test_label_maps_are_not_read(config, tmp_path):

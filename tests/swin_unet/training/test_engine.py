@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from swin_unet.models import build_model, model_arguments
 from swin_unet.training.engine import Trainer
 from swin_unet.training.record import read_rows
 from swin_unet.training.resume import Restart
+from swin_unet.training.signals import Stopped
 from swin_unet.training.state import seed_everything
 from swin_unet.training.tasks import SegmentationData, SegmentationTask
 
@@ -112,6 +114,24 @@ def test_the_gradient_is_clipped(tmp_path):
         moves.append((after - before).norm().item())
     assert moves[1] == pytest.approx(1e-3, rel=1e-2)
     assert moves[0] > 10 * moves[1]
+
+
+def test_the_time_of_the_step_that_is_saved_counts(tmp_path):
+    """Otherwise a run that is often stopped would seem to do nothing but wait for data."""
+    run = trainer(tmp_path, replace(TRAIN, max_minutes=1e-9))
+    original = run.stepper.step
+
+    def slow_step(batch, rate):
+        time.sleep(0.2)
+        return original(batch, rate)
+
+    run.stepper.step = slow_step
+    with pytest.raises(Stopped):
+        run.train()
+    content = checkpoint.load(tmp_path / "last.pt")
+    assert content["position"] == 1
+    totals = content["training"]["totals"]
+    assert totals["seconds"] >= 0.2 + totals["wait_seconds"]
 
 
 def test_without_validation_the_last_epoch_is_the_best(tmp_path):
