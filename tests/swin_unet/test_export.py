@@ -163,7 +163,7 @@ def test_both_backends_segment_alike(tmp_path: Path, changes: dict) -> None:
 def test_options_of_the_backend_win_over_those_of_training(exported: Path) -> None:
     segmenter = load_segmenter(exported / "c.onnx", device="cpu", batch_size=7)
     assert (segmenter.batch_size, segmenter.overlap) == (7, 0.5)
-    with pytest.raises(UserError, match="fit resize, found 0.25"):
+    with pytest.raises(UserError, match=r"fit resize, found 0\.25"):
         load_segmenter(exported / "c.onnx", device="cpu", overlap=0.25)
     segmenter = load_segmenter(exported / "c.onnx", device="cpu")
     assert (segmenter.batch_size, segmenter.overlap) == (2, 0.5)
