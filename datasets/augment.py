@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.flips import Flip, plan_flips
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Plane
+from swin_unet.imaging.flips import Flip, plan_flips
 
 if TYPE_CHECKING:
     import albumentations

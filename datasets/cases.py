@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -218,32 +216,6 @@ def choose_plane(cases: Sequence[Case]) -> tuple[Plane, list[str]]:
     planes = [thick_plane([header]) for header in headers]
     odd = [case.name for case, own in zip(cases, planes, strict=True) if own != plane]
     return plane, odd
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: Missing file, or not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(
-            path, expected="a JSON file", found=error.strerror or "none", fix="Check the path."
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            path, expected="valid JSON", found=str(error), fix="Correct the file."
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            path,
-            expected="a JSON object",
-            found=type(content).__name__,
-            fix="Put braces and keys around it.",
-        )
-    return content
 
 
 def few(names: Sequence[str], limit: int = 5) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.cases import Case, Dataset, few, read_json
+from datasets.cases import Case, Dataset, few
 from datasets.pairing import check_names
 from datasets.sources import check_root, no_data
 from swin_unet.config import DataConfig, UserError
+from swin_unet.files import read_json
 from swin_unet.imaging import split_name
 from swin_unet.imaging.formats import PICTURE_SUFFIXES, SUPPORTED, VOLUME_SUFFIXES
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.cases import PARTS, Case, Dataset, Split, few, read_json
+from datasets.cases import PARTS, Case, Dataset, Split, few
 from swin_unet.config import Config, UserError
-from swin_unet.files import atomic_path
+from swin_unet.files import atomic_path, read_json
 
 HASH_KEY = "sha256"
 SETTINGS = ("seed", "folds", "fold")

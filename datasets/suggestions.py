@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets.fingerprint import AXES, fingerprint, sideways
-from datasets.flips import plan_flips
 from datasets.survey import Survey
 from swin_unet.config import Config, DataConfig, ModelConfig, UserError
 from swin_unet.imaging import thick_plane
+from swin_unet.imaging.flips import plan_flips
 
 # Larger slices cost more than most graphics cards have; the paper's 224 is below.
 LARGEST_SIDE = 256

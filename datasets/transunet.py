@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.cases import Case, Dataset, Split, few, read_json
+from datasets.cases import Case, Dataset, Split, few
 from datasets.preprocessed import (
     WHOLE,
     SliceFile,
@@ -21,6 +21,7 @@ from datasets.preprocessed import (
     walk,
 )
 from swin_unet.config import DataConfig, UserError
+from swin_unet.files import read_json
 
 TRAIN_FOLDER, TEST_FOLDER = "train_npz", "test_vol_h5"
 TRAIN_LIST, VAL_LIST, TEST_LIST = "train.txt", "val.txt", "test_vol.txt"

@@ -78,9 +78,9 @@ class VolumeInferer:
 
     def _segmenter(self, inputs: torch.Tensor, network: nn.Module) -> Any:
         from swin_unet.imaging import Preprocessing
-        from swin_unet.inference import Segmenter
+        from swin_unet.inference import VolumeSegmenter
 
-        return Segmenter(
+        return VolumeSegmenter(
             network,
             Preprocessing.from_dict(self.preprocessing),
             num_channels=inputs.shape[1],

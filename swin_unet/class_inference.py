@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from swin_unet import checkpoint as checkpoints
+from swin_unet.batch.arguments import OF_CLASSES, build_parser
 from swin_unet.class_metrics import METRICS, decide, score_classes
 from swin_unet.classifying import SliceClassifier
 from swin_unet.config import UserError
@@ -73,7 +74,7 @@ def classify_cases(arguments: argparse.Namespace, cases: list[InputCase], world:
     classifier = _load(arguments)
     second = None if arguments.coarse is None else load_two_looks(classifier, arguments.coarse)
     make_folder(arguments.output)
-    provenance = Provenance(checkpoint=str(arguments.checkpoint), num_processes=world.size)
+    provenance = Provenance(checkpoint=str(arguments.checkpoint[0]), num_processes=world.size)
     done = world.merge(
         [_attempt(case, classifier, second, arguments, len(cases)) for case in world.shard(cases)]
     )
@@ -96,22 +97,28 @@ def _load(arguments: argparse.Namespace) -> SliceClassifier:
     if arguments.backend == "onnx":
         from swin_unet.onnx_backend import load_classifier
 
-        return load_classifier(arguments.checkpoint, batch_size=size, **options)
-    return SliceClassifier.load(arguments.checkpoint, batch_size=size, **options)
+        return load_classifier(arguments.checkpoint[0], batch_size=size, **options)
+    return SliceClassifier.load(arguments.checkpoint[0], batch_size=size, **options)
 
 
 def _refuse_options_of_label_maps(arguments: argparse.Namespace) -> None:
-    defaults = {**dict.fromkeys(("overlap", "fit")), "protocol": "strict"}
-    defaults |= dict.fromkeys(("statistics", "report"), False)
-    for name, default in defaults.items():
-        value = getattr(arguments, name)
-        if value != default:
+    parser = build_parser()
+    for name, value in vars(arguments).items():
+        is_known = name in OF_CLASSES or name == "bars"
+        if not is_known and value != parser.get_default(name):
             raise UserError(
                 f"--{name}",
                 expected="no value for a checkpoint of a classification",
                 found=str(value),
                 fix="Remove it: it is about label maps.",
             )
+    if len(arguments.checkpoint) > 1:
+        raise UserError(
+            "--checkpoint",
+            expected="one checkpoint of a classification",
+            found=str(len(arguments.checkpoint)),
+            fix="Give one.",
+        )
 
 
 def _attempt(

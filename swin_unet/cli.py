@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 # How jsonargparse words a value of the wrong type, white space aside.
 _TYPE_ERROR = re.compile(r'Parser key "([\w.]+)": .*(?:Given|Got) value: (.*)')
-EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 def run(main: Callable[[], int | None]) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from swin_unet.config import UserError
 
@@ -75,3 +77,29 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: Missing file, or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(
+            path, expected="a JSON file", found=error.strerror or "none", fix="Check the path."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            path, expected="valid JSON", found=str(error), fix="Correct the file."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(
+            path,
+            expected="a JSON object",
+            found=type(content).__name__,
+            fix="Put braces and keys around it.",
+        )
+    return content

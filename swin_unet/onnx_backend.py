@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from swin_unet.classifying import SliceClassifier
 from swin_unet.config import UserError
 from swin_unet.devices import choose_device
 from swin_unet.imaging import Preprocessing
-from swin_unet.inference import Segmenter
+from swin_unet.inference import Cleanup, VolumeSegmenter
+from swin_unet.inference.checks import check_overlap, check_protocol
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -87,8 +89,11 @@ def load_segmenter(
     precision: str | None = None,
     batch_size: int | None = None,
     overlap: float | None = None,
-) -> Segmenter:
-    """Make the Segmenter of a file that `swin_unet.export` wrote.
+    largest_component: Sequence[str] | None = None,
+    min_volume_mm3: Sequence[str] = (),
+    protocol: Literal["strict", "paper"] = "strict",
+) -> VolumeSegmenter:
+    """Make the segmenter of a file that `swin_unet.export` wrote.
 
     Args:
         path: An .onnx file.
@@ -96,20 +101,29 @@ def load_segmenter(
         precision: `fp32`, or None for the same.
         batch_size: Slices at a time; None: as in training's validation.
         overlap: Of sliding windows, in [0, 1); None: as in training's validation.
+        largest_component: As `Segmenter` takes it.
+        min_volume_mm3: As `Segmenter` takes it.
+        protocol: As `Segmenter` takes it.
 
     Raises:
         UserError: For a file that is not such an export, or another precision.
     """
     chosen, network, content = _open(path, device, precision, "segmentation")
     options = content["inference"]
-    return Segmenter(
+    preprocessing = Preprocessing.from_dict(content["preprocessing"])
+    check_overlap(preprocessing, overlap)
+    cleanup = Cleanup.of_classes(content["classes"], largest_component, min_volume_mm3)
+    check_protocol(protocol, preprocessing, {"clean-up": cleanup.is_needed})
+    return VolumeSegmenter(
         network,
-        Preprocessing.from_dict(content["preprocessing"]),
+        preprocessing,
         num_channels=content["num_channels"],
         classes=tuple(content["classes"]),
         device=chosen,
         batch_size=batch_size or options["batch_size"],
         overlap=options["overlap"] if overlap is None else overlap,
+        cleanup=cleanup,
+        protocol=protocol,
     )
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swin_unet import checkpoint as checkpoints
 from swin_unet.config import UserError
 from swin_unet.imaging import PreparedVolume, Volume
-from swin_unet.inference import Segmenter
+from swin_unet.inference import Segmenter, VolumeSegmenter
+from swin_unet.inference.prediction import Prediction, SlabMap
 
 Box = tuple[slice, slice, slice]
 
 
-class TwoStageSegmenter(Segmenter):
-    """A Segmenter that looks only where a coarse one found something.
+@dataclass(frozen=True, eq=False)
+class PreparedTwice(PreparedVolume):
+    """A volume prepared for the fine model and for the coarse one.
+
+    Attributes:
+        coarse: For the coarse one.
+    """
+
+    coarse: PreparedVolume
+
+
+class TwoStageSegmenter(VolumeSegmenter):
+    """A segmenter that looks only where a coarse one found something.
 
     The fine model sees native pixels (fit `crop`), normalised by the whole volume as in training,
     in the box around what the coarse model found; the box's labels are put back in their place,
@@ -36,7 +47,9 @@ class TwoStageSegmenter(Segmenter):
         UserError: For models of different channels, or a fine one that was trained on whole slices.
     """
 
-    def __init__(self, fine: Segmenter, coarse: Segmenter, *, margin: float = 0.25) -> None:
+    def __init__(
+        self, fine: VolumeSegmenter, coarse: VolumeSegmenter, *, margin: float = 0.25
+    ) -> None:
         _check_pair(fine, coarse)
         super().__init__(
             fine.model,
@@ -47,15 +60,29 @@ class TwoStageSegmenter(Segmenter):
             precision=fine.precision,
             batch_size=fine.batch_size,
             overlap=fine.overlap,
+            scales=fine.scales,
+            cleanup=fine.cleanup,
         )
         self.coarse = coarse
         self.margin = margin
         shared = [n for n, name in enumerate(coarse.classes, start=1) if name in fine.classes]
         self.coarse_labels = shared or list(range(1, coarse.num_classes))
 
-    def segment(self, image: Volume, progress: str | None = None) -> Volume:
-        """Segment a volume; see `Segmenter.segment`."""
-        return self.segment_with_box(image, progress)[0]
+    def prepare(self, image: Volume) -> PreparedTwice:
+        """Prepare a volume for both models; see `VolumeSegmenter.prepare`."""
+        fine = super().prepare(image)
+        content = {item.name: getattr(fine, item.name) for item in fields(fine)}
+        return PreparedTwice(**content, coarse=self.coarse.prepare(image))
+
+    def predict(
+        self,
+        prepared: PreparedVolume,
+        progress: str | None = None,
+        maps: Sequence[SlabMap] = (),
+    ) -> Prediction:
+        """Run both networks; there are no logits, and so no maps, of what is outside the box."""
+        assert not maps
+        return self.predict_with_box(prepared, progress)[0]
 
     def segment_with_box(self, image: Volume, progress: str | None = None) -> tuple[Volume, Box]:
         """Segment a volume and say where the fine model looked.
@@ -63,14 +90,21 @@ class TwoStageSegmenter(Segmenter):
         Returns:
             Labels on the image's grid, and the box in working orientation (rows, columns, slices).
         """
-        found = self.coarse.segment(image, progress and f"{progress}, coarse")
-        prepared = self.preprocessing.prepare(image)
-        box = self.find_box(prepared.to_working(found), prepared)
-        dtype = np.uint8 if self.num_classes <= 256 else np.uint16
-        labels = np.zeros((*prepared.slice_size, prepared.num_slices), dtype=dtype, order="F")
+        prediction, box = self.predict_with_box(self.prepare(image), progress)
+        return self.finish(image, prediction), box
+
+    def predict_with_box(
+        self, prepared: PreparedVolume, progress: str | None
+    ) -> tuple[Prediction, Box]:
+        """Run both networks and say where the fine model looked."""
+        assert isinstance(prepared, PreparedTwice)
+        found = self.coarse.predict(prepared.coarse, progress and f"{progress}, coarse")
+        box = self.find_box(prepared.to_working_array(found.restore()), prepared)
+        prediction = Prediction.empty(prepared, self.num_classes)
+        prediction.labels[...] = 0
         for slices, part in self._look(prepared, box):
-            labels[box[0], box[1], slices] = np.moveaxis(part, 0, -1)
-        return replace(image, array=prepared.restore(labels)), box
+            prediction.labels[box[0], box[1], slices] = np.moveaxis(part, 0, -1)
+        return prediction, box
 
     def find_box(self, found: np.ndarray[Any, Any], prepared: PreparedVolume) -> Box:
         """Return where to look, given the coarse labels (H, W, S) in working orientation."""
@@ -108,7 +142,8 @@ class TwoStageSegmenter(Segmenter):
         reach = prepared.preprocessing.context_slices // 2
         first, last = max(0, slices.start - reach), min(prepared.num_slices, slices.stop + reach)
         crop = replace(prepared, voxels=prepared.voxels[:, rows, columns, first:last])
-        for start, labels in self.slabs(crop):
+        for start, logits in self.slabs(crop):
+            labels = self.labels(logits, crop.slice_size)
             begin = max(slices.start, first + start)
             end = min(slices.stop, first + start + len(labels))
             if begin < end:
@@ -134,13 +169,12 @@ def region_of(labels: np.ndarray[Any, Any], wanted: list[int]) -> Box | None:
     return rows, columns, slices
 
 
-def load_two_stage(fine: Segmenter, coarse_path: Path) -> TwoStageSegmenter:
+def load_two_stage(fine: VolumeSegmenter, coarse_path: Path) -> TwoStageSegmenter:
     """Put a coarse model from a checkpoint before a fine one, on the same device."""
-    checkpoints.check_task(checkpoints.load(coarse_path), coarse_path, "segmentation")
-    return TwoStageSegmenter(fine, Segmenter.load(coarse_path, device=str(fine.device)))
+    return TwoStageSegmenter(fine, Segmenter(coarse_path, device=str(fine.device)))
 
 
-def _check_pair(fine: Segmenter, coarse: Segmenter) -> None:
+def _check_pair(fine: VolumeSegmenter, coarse: VolumeSegmenter) -> None:
     if fine.preprocessing.fit != "crop":
         raise UserError(
             "--coarse",

@@ -20,7 +20,7 @@ BASE = {"config", "files"}
 # Part of swin_unet, or the package datasets -> the other parts that it may import.
 MAY_IMPORT: dict[str, set[str]] = {
     "models": {"layers"},
-    "imaging": set(),
+    "imaging": {"__init__"},  # the version, in what it writes
     "devices": set(),
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices"},
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"imaging", "metrics"},
     "two_looks": {"imaging", "models", "classifying", "overlays"},
     "class_inference": {
+        "batch",  # the command line
         "imaging",
         "classifying",
         "checkpoint",
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "devices",
         "provenance",
     },
+    "batch": {"imaging", "inference", "evaluation", "statistics", "two_stage", "onnx_backend"},
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
     "ablation": {

@@ -70,7 +70,7 @@ def _panels(run: PlannedRun, image: Volume, label: Volume) -> tuple[Array, Array
     from swin_unet.inference import Segmenter
     from swin_unet.overlays import overlay_panel
 
-    segmenter = Segmenter.load(run.folder / "best.pt")
+    segmenter = Segmenter(run.folder / "best.pt")
     prepared = segmenter.preprocessing.prepare(image)
     reference = prepared.to_working(label)
     predicted = prepared.to_working(segmenter.segment(image))

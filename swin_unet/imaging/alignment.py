@@ -104,8 +104,8 @@ def _resampled(label: Volume, image: Grid) -> Volume:
 
 def _mismatch(label: Volume, image: Grid, on_mismatch: OnMismatch) -> UserError:
     fixes = {
-        "error": "Resample one of them onto the other's grid, or pair the right files; in training,"
-        " data.on_mismatch can resample or copy the geometry.",
+        "error": "Resample one of them onto the other's grid, or pair the right files; "
+        "data.on_mismatch in training and --on_mismatch in scoring can resample.",
         "copy_geometry": "Copying the geometry needs equal shapes: pair the right files, or set "
         "data.on_mismatch to resample.",
         "resample": "Without a voxel size in both files nothing can be resampled: pair the right "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from swin_unet.imaging import dicom_order, faults, itk
-from swin_unet.imaging.dicom_files import SliceFile, dicom_files, file_reader
+from swin_unet.imaging.dicom_files import SliceFile, dicom_files, file_reader, is_dicom
 from swin_unet.imaging.dicom_series import choose, scan, scan_file
 from swin_unet.imaging.volume import Header, Volume
 
@@ -77,6 +77,20 @@ def read_header(path: Path) -> Header:
     dtype = itk.dtype_of(path, _pixel_id(files))
     affine = itk.to_affine(spacing, first.direction, origin)
     return Header(shape, affine, dtype, path, has_spacing=first.has_spacing)
+
+
+def is_dicom_input(path: Path) -> bool:
+    """Say whether `read` would be given this path: a folder, one of its series, or a file."""
+    return is_series(path) or (path.is_file() and is_dicom(path))
+
+
+def ordered_files(path: Path) -> list[Path]:
+    """List the files of a series from the first slice of the volume to the last.
+
+    Raises:
+        UserError: As `read`.
+    """
+    return [file.path for file in _slices(path)]
 
 
 def source_files(path: Path) -> list[Path]:

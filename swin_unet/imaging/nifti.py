@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, ImageDataError
 from nibabel.wrapstruct import WrapStructError
 
@@ -20,6 +21,7 @@ from swin_unet.config import UserError
 from swin_unet.imaging import faults
 from swin_unet.imaging.volume import Header, Volume
 
+_CHUNK_SIZE = 2**22
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -45,7 +47,7 @@ def read(path: Path) -> Volume:
     image = _open(path)
     _check_length(path, image)
     with _readable(path):
-        array = _read_array(image)
+        array = _read_array(path, image)
     array = array.reshape(faults.without_trailing_ones(array.shape), order="F")
     return Volume(array, np.asarray(image.affine, dtype=np.float64), path, image.header)
 
@@ -103,10 +105,10 @@ def _is_scaled(image: nib.Nifti1Image) -> bool:
     return (float(proxy.slope), float(proxy.inter)) != (1.0, 0.0) or is_wide
 
 
-def _read_array(image: nib.Nifti1Image) -> np.ndarray[Any, Any]:
+def _read_array(path: Path, image: nib.Nifti1Image) -> np.ndarray[Any, Any]:
     """Return the voxels in native byte order; scaled in float32, nibabel would take float64."""
     proxy: Any = image.dataobj
-    raw = np.asarray(proxy.get_unscaled())
+    raw = _read_stored(path, image)
     if not _is_scaled(image):
         return raw.astype(raw.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):  # the result is checked for finite values
@@ -114,3 +116,25 @@ def _read_array(image: nib.Nifti1Image) -> np.ndarray[Any, Any]:
         scaled *= np.float32(proxy.slope)
         scaled += np.float32(proxy.inter)
     return scaled
+
+
+def _read_stored(path: Path, image: nib.Nifti1Image) -> np.ndarray[Any, Any]:
+    """Return the voxels as they are stored, read piece by piece.
+
+    In one piece a compressed file would lie in memory twice.
+
+    Raises:
+        EOFError: When the file is too short.
+    """
+    proxy: Any = image.dataobj
+    dtype = image.get_data_dtype()
+    memory = bytearray(int(np.prod(image.shape)) * dtype.itemsize)
+    view, start = memoryview(memory), 0
+    with ImageOpener(str(path)) as file:
+        file.seek(proxy.offset)
+        while start < len(memory):
+            num_read = file.readinto(view[start : start + _CHUNK_SIZE])
+            if not num_read:
+                raise EOFError(f"{start} of {len(memory)} bytes of voxels")
+            start += num_read
+    return np.ndarray(image.shape, dtype, memory, order="F")

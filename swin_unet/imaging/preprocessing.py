@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,11 +10,11 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from swin_unet.config import DataConfig, UserError
+from swin_unet.imaging.intensity import IntensityRange, measure_range, rescale
 from swin_unet.imaging.orientation import (
     WORKING_CODES,
     as_tensor,
     axis_order,
-    reorient,
     reorient_array,
 )
 from swin_unet.imaging.planes import Plane
@@ -23,18 +23,17 @@ from swin_unet.imaging.volume import Volume
 if TYPE_CHECKING:
     import torch
 
+Resize = Callable[["torch.Tensor", tuple[int, int]], "torch.Tensor"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
-SAMPLE_SIZE = 4_000_000
 
 
-@dataclass(frozen=True)
-class IntensityRange:
-    """A linear map that clips: [low, high] in the image's units to [mapped_low, mapped_high]."""
+def resize_images(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize (N, C, H, W) float images bilinearly, antialiased where they shrink."""
+    from torch.nn.functional import interpolate
 
-    low: float
-    high: float
-    mapped_low: float = 0.0
-    mapped_high: float = 1.0
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    return interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True)
@@ -101,37 +100,29 @@ class Preprocessing:
     def prepare(self, image: Volume) -> PreparedVolume:
         """Bring a volume to the working orientation and measure its intensities.
 
-        The voxels keep their type; slices are converted when `PreparedVolume.slab` is called.
+        The voxels stay where they are; slices are converted when `PreparedVolume.slab` is called.
         """
         file_codes = "".join(aff2axcodes(image.affine))
         working_codes = WORKING_CODES[self.plane]
         array = image.array if image.array.ndim == 4 else image.array[..., None]
-        voxels = reorient(as_tensor(array).movedim(-1, 0), file_codes, working_codes)
+        voxels = np.moveaxis(reorient_array(array, file_codes, working_codes), -1, 0)
         rows, columns, _ = axis_order(file_codes, working_codes)
         return PreparedVolume(
             voxels=voxels,
-            ranges=tuple(self._intensity_range(channel.numpy()) for channel in voxels),
+            ranges=tuple(self._measure(channel) for channel in voxels),
             spacing_mm=(image.spacing_mm[rows], image.spacing_mm[columns]),
             file_codes=file_codes,
             file_shape=image.shape,
             preprocessing=self,
         )
 
-    def _intensity_range(self, channel: np.ndarray[Any, Any]) -> IntensityRange:
-        """Measure one channel (H, W, S)."""
-        if self.window is not None:
+    def _measure(self, channel: np.ndarray[Any, Any]) -> IntensityRange:
+        """Say how one channel (H, W, S) is to be mapped."""
+        if self.intensity == "window":
+            assert self.window is not None
             return IntensityRange(*self.window)
         assert self.percentiles is not None
-        sample = _sample(channel)
-        low, high = (float(value) for value in np.percentile(sample, self.percentiles))
-        if low == high:  # nearly all voxels are equal: what differs must not be lost
-            low, high = float(channel.min()), float(channel.max())
-        if self.intensity == "percentile" or low == high:
-            return IntensityRange(low, high)
-        clipped = np.clip(sample.astype(np.float32), low, high)
-        mean = float(clipped.mean(dtype=np.float64))
-        deviation = float(clipped.std(dtype=np.float64)) or high - low
-        return IntensityRange(low, high, (low - mean) / deviation, (high - mean) / deviation)
+        return measure_range(channel, self.intensity, self.percentiles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +130,7 @@ class PreparedVolume:
     """A volume in working orientation: rows run down, columns to the right, slices last.
 
     Attributes:
-        voxels: (C, H, W, S) in the file's data type.
+        voxels: (C, H, W, S) in the file's data type, a view of what was read.
         ranges: How each channel's intensities are mapped.
         spacing_mm: Of rows and columns at native resolution.
         file_codes: Axis codes of the file, for the way back.
@@ -147,7 +138,7 @@ class PreparedVolume:
         preprocessing: The settings it was made with.
     """
 
-    voxels: torch.Tensor
+    voxels: np.ndarray[Any, Any]
     ranges: tuple[IntensityRange, ...]
     spacing_mm: tuple[float, float]
     file_codes: str
@@ -180,25 +171,42 @@ class PreparedVolume:
         )
         return height, width
 
-    def slab(self, start: int, stop: int) -> torch.Tensor:
+    def slab(
+        self,
+        start: int,
+        stop: int,
+        *,
+        device: torch.device | str = "cpu",
+        resize: Resize = resize_images,
+        size: tuple[int, int] | None = None,
+    ) -> torch.Tensor:
         """Return slices [start, stop) as network input.
 
+        Args:
+            start: First slice.
+            stop: The slice after the last.
+            device: Where slices are normalised and resized.
+            resize: From (n, C, H, W) at native resolution to the size given.
+            size: Height and width; None: `input_size`.
+
         Returns:
-            (stop - start, C * context_slices, h, w) float32 of `input_size`; for each context
-            offset from the lowest to the highest all channels. Edge slices are repeated.
+            (stop - start, C * context_slices, h, w) float32; for each context offset from the
+            lowest to the highest all channels. Edge slices are repeated.
         """
         import torch
 
         reach = self.preprocessing.context_slices // 2
         first, last = max(0, start - reach), min(self.num_slices, stop + reach)
-        slices = self._normalize(self.voxels[..., first:last]).movedim(-1, 0)  # (n, C, H, W)
-        slices = resize_images(slices, self.input_size)
+        slices = self._normalize(self.voxels[..., first:last], device)  # (n, C, H, W)
+        slices = resize(slices, size or self.input_size)
+        if not reach:
+            return slices
         index = context_index(torch.arange(start, stop), reach, self.num_slices) - first
         return slices[index].flatten(1, 2)  # (n, offsets, C, h, w) -> (n, offsets * C, h, w)
 
     def native_slice(self, index: int) -> np.ndarray[Any, Any]:
         """Return the first channel of a slice (H, W), normalised, at native size, to look at."""
-        return self._normalize(self.voxels[..., index])[0].numpy()
+        return self._normalize(self.voxels[..., index : index + 1])[0, 0].numpy()
 
     def to_working(self, labels: Volume) -> np.ndarray[Any, Any]:
         """Bring a label map on the image's grid to the working orientation.
@@ -206,8 +214,12 @@ class PreparedVolume:
         Returns:
             (H, W, S) at native resolution, in the labels' data type.
         """
-        assert labels.array.shape == self.file_shape
-        return reorient_array(labels.array, self.file_codes, self._working_codes)
+        return self.to_working_array(labels.array)
+
+    def to_working_array(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Show an array (X, Y, Z) or (X, Y, Z, K) in the working orientation, a view."""
+        assert array.shape[:3] == self.file_shape
+        return reorient_array(array, self.file_codes, self._working_codes)
 
     def labels_slab(
         self, labels: np.ndarray[Any, Any], start: int, stop: int
@@ -238,14 +250,17 @@ class PreparedVolume:
     def _working_codes(self) -> str:
         return WORKING_CODES[self.preprocessing.plane]
 
-    def _normalize(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Map (C, H, W, n) voxels to float32 by each channel's range."""
+    def _normalize(
+        self, voxels: np.ndarray[Any, Any], device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Map (C, H, W, n) voxels to (n, C, H, W) float32 by each channel's range."""
         import torch
 
+        slices = as_tensor(np.ascontiguousarray(np.moveaxis(voxels, -1, 0))).to(device)
         return torch.stack([
-            _rescale(channel, intensity)
-            for channel, intensity in zip(voxels, self.ranges, strict=True)
-        ])  # fmt: skip
+            rescale(slices[:, channel], intensity)
+            for channel, intensity in enumerate(self.ranges)
+        ], dim=1)  # fmt: skip
 
 
 def context_index(slices: torch.Tensor, reach: int, num_slices: int) -> torch.Tensor:
@@ -254,34 +269,6 @@ def context_index(slices: torch.Tensor, reach: int, num_slices: int) -> torch.Te
 
     offsets = torch.arange(-reach, reach + 1)
     return (slices[:, None] + offsets).clamp(0, num_slices - 1)
-
-
-def resize_images(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize (N, C, H, W) float images bilinearly, antialiased where they shrink."""
-    from torch.nn.functional import interpolate
-
-    if tuple(images.shape[2:]) == tuple(size):
-        return images
-    return interpolate(images, size=size, mode="bilinear", antialias=True)
-
-
-def _rescale(channel: torch.Tensor, intensity: IntensityRange) -> torch.Tensor:
-    import torch
-    from monai.transforms import ScaleIntensityRange
-
-    if intensity.low == intensity.high:
-        return torch.zeros(channel.shape, dtype=torch.float32)
-    transform = ScaleIntensityRange(
-        intensity.low, intensity.high, intensity.mapped_low, intensity.mapped_high, clip=True
-    )
-    scaled: Any = transform(channel.float())
-    return scaled.as_tensor()
-
-
-def _sample(channel: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Thin out the rows and columns of (H, W, S) until about SAMPLE_SIZE voxels are left."""
-    step = math.ceil(math.sqrt(channel.size / SAMPLE_SIZE)) or 1
-    return channel[::step, ::step]
 
 
 def _nearest(native: int, size: int) -> np.ndarray[Any, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
-from nibabel.nifti2 import Nifti2Header
 
 from swin_unet.config import UserError
 from swin_unet.files import atomic_path
@@ -67,29 +66,57 @@ def write_labels(path: str | Path, labels: np.ndarray[Any, Any], like: Volume) -
 
 
 def _write_nifti(path: Path, labels: np.ndarray[Any, Any], like: Volume) -> None:
-    image = _nifti_image(labels, like)
+    header = nifti_header(labels.shape, labels.dtype, like)
+    labels = labels.astype(header.get_data_dtype(), copy=False)  # its byte order
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if temporary.suffix.lower() == ".gz":
             # No name and no time in the archive: the same labels give the same bytes.
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as archive:
-                image.to_stream(archive)
+                _stream(archive, header, labels)
         else:
-            image.to_stream(file)
+            _stream(file, header, labels)
 
 
-def _nifti_image(labels: np.ndarray[Any, Any], like: Volume) -> nib.Nifti1Image:
+def _stream(
+    file: BinaryIO | gzip.GzipFile, header: Nifti1Header, labels: np.ndarray[Any, Any]
+) -> None:
+    """Write header and voxels slice by slice: no copy of the volume."""
+    header.write_to(file)
+    file.write(bytes(header.get_data_offset() - file.tell()))
+    for index in range(labels.shape[2]):
+        file.write(labels[..., index].tobytes(order="F"))
+
+
+def nifti_header(
+    shape: tuple[int, ...], dtype: np.dtype[Any] | type[np.generic], like: Volume
+) -> Nifti1Header:
+    """Return the header of a map on the grid of `like`, whose own header is taken over.
+
+    Args:
+        shape: (X, Y, Z), or (X, Y, Z, K).
+        dtype: Of the voxels.
+        like: Where the geometry comes from: sform, qform, codes and units stay as they are.
+    """
     if not isinstance(like.header, Nifti1Header):
-        return nib.Nifti1Image(labels, like.affine)
-    header = like.header.copy()
-    header.set_data_dtype(labels.dtype)
-    header.set_data_shape(labels.shape)
-    header["pixdim"] = like.header["pixdim"]  # set_data_shape changes those beyond the third
+        header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), like.shape), like.affine).header
+    else:
+        header = like.header.copy()
+    pixdim = header["pixdim"].copy()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header["pixdim"] = pixdim  # set_data_shape changes those beyond the third
     header.set_slope_inter(1.0, 0.0)
     header["cal_min"] = header["cal_max"] = 0.0
     header["descrip"] = b""
-    image_class = nib.Nifti2Image if isinstance(header, Nifti2Header) else nib.Nifti1Image
-    # With an affine nibabel might set sform and qform anew; without, the header's stay.
-    return image_class(labels, None, header)
+    header.set_data_offset(0)
+    header.set_data_offset(_data_offset(header))
+    return header
+
+
+def _data_offset(header: Nifti1Header) -> int:
+    """Return where the voxels start, behind the extensions."""
+    size = header.single_vox_offset
+    return int(size + sum(extension.sizeondisk for extension in header.extensions))
 
 
 def _write_picture(path: Path, labels: np.ndarray[Any, Any]) -> None:

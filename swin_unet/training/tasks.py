@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from swin_unet.config import Config, TrainConfig, UserError
 from swin_unet.evaluation import score_volumes, summarize
 from swin_unet.imaging import Volume
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 from swin_unet.losses import DeepSupervisionLoss, SegmentationLoss, Total, of_one_process
 from swin_unet.overlays import Picture, overlay_panel
 from swin_unet.training.distributed import ALONE, World
@@ -176,9 +176,9 @@ class SegmentationTask(Task):
         """Write the results per class, and those of the worst cases."""
         return [*super().tables(results), case_table(results["best"])]
 
-    def _segmenter(self, network: nn.Module) -> Segmenter:
+    def _segmenter(self, network: nn.Module) -> VolumeSegmenter:
         options = self.config.inference
-        return Segmenter(
+        return VolumeSegmenter(
             network,
             self.data.preprocessing,
             num_channels=self.data.num_channels,

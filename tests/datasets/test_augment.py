@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.augment import AUGMENTATIONS, Augmentation, build_augmentation
-from datasets.flips import Flip
 from swin_unet.config import DataConfig, UserError
+from swin_unet.imaging.flips import Flip
 
 SIZE = (48, 48)
 FLIPS = (Flip(0), Flip(1, ((1, 2),)))

@@ -11,11 +11,11 @@ import torch
 from datasets import Case, Dataset
 from datasets.augment import Augmentation
 from datasets.cached import CachedCase
-from datasets.flips import Flip
 from datasets.sampling import SampleKey
 from datasets.slices import SliceDataset, build_loader, build_slices
 from swin_unet.config import Config, DataConfig, UserError
 from swin_unet.imaging import Preprocessing
+from swin_unet.imaging.flips import Flip
 
 SIZE = (20, 24)
 NUM_SLICES = (3, 1, 5)

@@ -13,11 +13,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from medpy.metric import binary
 from PIL import Image
 
 from swin_unet.config import UserError
-from swin_unet.evaluation import main, print_table, score_volumes, summarize, write_metrics
+from swin_unet.evaluation import print_table, score_volumes, summarize, write_metrics
+from swin_unet.evaluation.__main__ import main
 from swin_unet.imaging.volume import Volume
 from swin_unet.metrics import METRICS, score_case
 
@@ -310,3 +312,85 @@ def test_a_class_absent_everywhere_is_null_and_left_out_of_the_mean(tmp_path, ca
     print_table(summary)
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("y"))
     assert row.split() == ["y", *["-"] * 5, "0", "0", "1"]
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+def test_the_tolerance_of_the_surface_dice_is_monais(folders, capsys):
+    """By the command, at a tolerance between two voxel distances."""
+    import monai.metrics as monai
+    import torch
+
+    predictions, _ = folders
+    masks = [torch.from_numpy(cube(corner) == 1)[None, None] for corner in ((1, 1), (2, 1))]
+    for tolerance_mm in (0.4, 0.5, 0.9):
+        options = ["--tolerance_mm", str(tolerance_mm), "--classes", "liver,spleen"]
+        assert main([*map(str, folders), *options]) == 0
+        summary = strict_json(predictions / "metrics.json")
+        assert summary["tolerance_mm"] == tolerance_mm
+        expected = monai.compute_surface_dice(
+            *masks, [tolerance_mm], include_background=True, spacing=(0.5, 0.8, 2.0)
+        )
+        found = summary["cases"][0]["metrics"]["liver"]["surface_dice"]
+        assert found == pytest.approx(expected.item(), abs=1e-6)
+    assert f"within {tolerance_mm} mm" in capsys.readouterr().out
+    for wrong in ("0", "-1", "inf", "a"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*map(str, folders), "--tolerance_mm", wrong])
+
+
+def test_another_grid_is_resampled_when_told_to(tmp_path, capsys):
+    """The prediction, onto the grid of its label map, as SimpleITK does it."""
+    random = np.random.default_rng(0)
+    labels = cube((1, 1), (7, 5))
+    finer = np.diag([0.3, 0.5, 1.1, 1.0])
+    finer[:3, 3] = 0.17, -0.23, 0.31
+    prediction = np.kron(random.integers(0, 3, (6, 5, 4)), np.ones((4, 4, 3))).astype(np.uint8)
+    predicted = write(tmp_path / "predictions" / "a.nii", prediction, finer)
+    reference = write(tmp_path / "labels" / "a.nii", labels)
+    arguments = [str(predicted), str(reference), "--classes", "x,y"]
+    with pytest.raises(UserError, match=r"shape.*--on_mismatch"):
+        main(arguments)
+    assert main([*arguments, "--on_mismatch", "resample"]) == 0
+    resampled = sitk.Resample(
+        sitk.ReadImage(str(predicted)),
+        sitk.ReadImage(str(reference)),
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+    )
+    expected = sitk.GetArrayFromImage(resampled).T
+    metrics = strict_json(tmp_path / "predictions" / "metrics.json")["cases"][0]["metrics"]
+    for value, name in ((1, "x"), (2, "y")):
+        assert metrics[name]["dice"] == pytest.approx(binary.dc(expected == value, labels == value))
+        num_voxels = np.count_nonzero(expected == value)
+        assert metrics[name]["volume_ml"] == pytest.approx(num_voxels * 0.8 / 1000)
+    capsys.readouterr()
+
+
+def test_worst_cases_come_first_with_their_worst_class(capsys):
+    cases = [
+        {"case": name, "metrics": {"x": record(dice=dice), "y": record(**other)}}
+        for name, dice, other in [
+            ("good", 0.9, {"dice": 0.8}),
+            ("missed", 0.9, {"dice": 0.0, "outcome": "missed"}),
+            ("absent", 0.7, {"dice": NAN, "outcome": "absent"}),
+            *((f"fine{number}", 1.0, {"dice": 1.0}) for number in range(4)),
+        ]
+    ]
+    summary = summarize(cases, ["x", "y"])
+    assert [row["case"] for row in summary["worst"]] == [
+        *("missed", "absent", "good", "fine0", "fine1"),
+    ]
+    missed, absent = summary["worst"][:2]
+    assert (missed["dice"], missed["worst_class"], missed["worst_dice"]) == (0.45, "y", 0)
+    assert (absent["dice"], absent["worst_class"]) == (0.7, "x")
+    print_table(summary)
+    output = capsys.readouterr().out
+    assert "y 0.0000 (missed)" in output
+    assert "95% intervals" in output
+
+
+def test_a_single_case_has_neither_intervals_nor_a_worst_case(capsys):
+    print_table(summarize([{"case": "a", "metrics": {"x": record()}}], ["x"]))
+    output = capsys.readouterr().out
+    assert "intervals" not in output
+    assert "worst" not in output

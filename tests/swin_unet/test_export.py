@@ -153,7 +153,7 @@ def test_both_backends_segment_alike(tmp_path: Path, changes: dict) -> None:
     channels = changes.get("channels", 1)
     image = read_volume(write_image(tmp_path / "image.nii", "PIR", channels))
     export.export_onnx(path, tmp_path / "c.onnx")
-    wanted = Segmenter.load(path, device="cpu").segment(image).array
+    wanted = Segmenter(path, device="cpu").segment(image).array
     found = load_segmenter(tmp_path / "c.onnx", device="cpu").segment(image).array
     assert found.dtype == wanted.dtype
     assert np.count_nonzero(wanted) > 100
@@ -161,8 +161,10 @@ def test_both_backends_segment_alike(tmp_path: Path, changes: dict) -> None:
 
 
 def test_options_of_the_backend_win_over_those_of_training(exported: Path) -> None:
-    segmenter = load_segmenter(exported / "c.onnx", device="cpu", batch_size=7, overlap=0.25)
-    assert (segmenter.batch_size, segmenter.overlap) == (7, 0.25)
+    segmenter = load_segmenter(exported / "c.onnx", device="cpu", batch_size=7)
+    assert (segmenter.batch_size, segmenter.overlap) == (7, 0.5)
+    with pytest.raises(UserError, match=r"fit resize, found 0\.25"):
+        load_segmenter(exported / "c.onnx", device="cpu", overlap=0.25)
     segmenter = load_segmenter(exported / "c.onnx", device="cpu")
     assert (segmenter.batch_size, segmenter.overlap) == (2, 0.5)
 
@@ -342,7 +344,7 @@ def test_monai_runs_the_bundle_as_infer_does(bundle: Path, tmp_path: Path) -> No
         "--dataset_dir", tmp_path / "images", "--output_dir", tmp_path / "labels",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    segmenter = Segmenter.load(bundle.parent / "c.pt", device="cpu")
+    segmenter = Segmenter(bundle.parent / "c.pt", device="cpu")
     for name in "ab":
         image = read_volume(tmp_path / "images" / f"{name}.nii.gz")
         written = nib.load(tmp_path / "labels" / f"{name}.nii.gz")
@@ -374,7 +376,7 @@ def test_a_bundle_takes_channels_and_windows_that_slide(tmp_path: Path) -> None:
         output_dir=str(tmp_path / "labels"),
         device="$torch.device('cpu')",
     )
-    wanted = Segmenter.load(path, device="cpu").segment(image).array
+    wanted = Segmenter(path, device="cpu").segment(image).array
     assert np.count_nonzero(wanted) > 100
     assert {path.name for path in (tmp_path / "labels").iterdir()} == {"a.nii.gz", "b_0000.nii.gz"}
     for name in ("a", "b_0000"):

@@ -7,7 +7,7 @@ from torch import nn
 
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Preprocessing, Volume
-from swin_unet.inference import Segmenter
+from swin_unet.inference import VolumeSegmenter
 from swin_unet.two_stage import TwoStageSegmenter, region_of
 
 
@@ -32,7 +32,9 @@ class Nothing(nn.Module):
 def segmenter(model=None, classes=("organ",), num_channels=1, **changes):
     options = {"intensity": "window", "window": (0, 100), "fit": "crop", "image_size": (8, 8)}
     settings = Preprocessing.from_config(DataConfig(**{**options, **changes}))
-    return Segmenter(model or Threshold(), settings, num_channels=num_channels, classes=classes)
+    return VolumeSegmenter(
+        model or Threshold(), settings, num_channels=num_channels, classes=classes
+    )
 
 
 def coarse(**changes):
@@ -58,7 +60,7 @@ def test_the_organ_is_back_in_its_place(plane, axes, context):
     assert np.array_equal(labels.array, image.array // 100)
     assert np.array_equal(labels.affine, image.affine)
     prepared = fine.preprocessing.prepare(image)
-    assert np.prod([part.stop - part.start for part in box]) < 0.6 * prepared.voxels[0].numel()
+    assert np.prod([part.stop - part.start for part in box]) < 0.6 * prepared.voxels[0].size
     restored = prepared.to_working(Volume(image.array, image.affine))[box]
     assert restored.sum() == image.array.sum()  # nothing of the organ is outside
 

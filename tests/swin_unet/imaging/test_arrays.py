@@ -41,7 +41,7 @@ def test_slices_look_as_they_are_stored(
     assert not volume.has_spacing
     settings = Preprocessing.from_config(DataConfig(intensity="window", window=(0, 1)))
     prepared = settings.prepare(volume)
-    slices = np.moveaxis(prepared.voxels[0].numpy(), -1, 0)
+    slices = np.moveaxis(prepared.voxels[0], -1, 0)
     np.testing.assert_array_equal(slices, image.reshape(-1, 4, 6))
     labels = prepared.to_working(read_labels(path, 3, like=volume))
     np.testing.assert_array_equal(np.moveaxis(labels, -1, 0), label.reshape(-1, 4, 6))

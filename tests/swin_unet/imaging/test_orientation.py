@@ -3,9 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
-from swin_unet.imaging.orientation import WORKING_CODES, axis_order, reorient, reorient_array
+from swin_unet.imaging.orientation import WORKING_CODES, axis_order, reorient_array
 
 AXIS_CODES = [
     "".join(codes)
@@ -53,8 +55,22 @@ def test_any_memory_layout_is_taken(array: np.ndarray) -> None:
     np.testing.assert_array_equal(array, before)
 
 
-def test_channels_stay_first() -> None:
+@pytest.mark.parametrize("source", AXIS_CODES)
+def test_monai_turns_an_image_of_these_codes_the_same_way(source: str) -> None:
+    """MONAI takes an affine, of unit voxels along the axes that the codes name."""
+    affine = np.zeros((4, 4))
+    for voxel_axis, (world_axis, sign) in enumerate(axcodes2ornt(tuple(source))):
+        affine[int(world_axis), voxel_axis] = sign
+    affine[3, 3] = 1
     voxels = torch.arange(120).reshape(2, 3, 4, 5)
-    oriented = reorient(voxels, "RAS", "PLS")
-    assert type(oriented) is torch.Tensor
-    assert torch.equal(oriented, voxels.flip((1, 2)).permute(0, 2, 1, 3))
+    for target in WORKING_CODES.values():
+        transform = Orientation(axcodes=target, labels=(("L", "R"), ("P", "A"), ("I", "S")))
+        expected = transform(MetaTensor(voxels, affine=torch.from_numpy(affine))).as_tensor()
+        oriented = reorient_array(np.moveaxis(voxels.numpy(), 0, -1), source, target)
+        np.testing.assert_array_equal(np.moveaxis(oriented, -1, 0), expected)
+
+
+def test_the_voxels_are_not_copied() -> None:
+    array = np.zeros((3, 4, 5))
+    for codes in WORKING_CODES.values():
+        assert np.shares_memory(reorient_array(array, "RAS", codes), array)

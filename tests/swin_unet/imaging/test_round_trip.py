@@ -38,7 +38,7 @@ def through_the_slices(image: Volume, labels: np.ndarray, plane: str) -> np.ndar
     preprocessing = Preprocessing.from_config(DataConfig(plane=plane))  # type: ignore[arg-type]
     prepared = preprocessing.prepare(image)
     working = prepared.to_working(Volume(labels, image.affine))
-    slices, of_image = np.asarray(working), prepared.voxels[0].numpy()
+    slices, of_image = np.asarray(working), prepared.voxels[0]
     np.testing.assert_array_equal(slices, of_image)  # labels lie on the image's voxels
     return prepared.restore(working)
 

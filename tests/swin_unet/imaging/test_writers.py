@@ -149,11 +149,11 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_full_disk_is_the_users_to_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def to_stream(_: object, file: BinaryIO) -> None:
+    def write_to(_: object, file: BinaryIO) -> None:
         file.write(b"half")
         raise OSError(number, "full")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_stream", to_stream)
+    monkeypatch.setattr(nib.Nifti1Header, "write_to", write_to)
     path = tmp_path / "labels.nii.gz"
     with pytest.raises(UserError, match="Free some space") as caught:
         write_labels(path, labels(), Volume(labels(), np.eye(4)))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swin_unet.config import DataConfig, UserError
-from swin_unet.imaging import Plane
 from swin_unet.imaging.orientation import WORKING_CODES
+from swin_unet.imaging.planes import Plane
 
 # The directions that an axis of a volume can have, by the code of where it runs to.
 DIRECTIONS = {

@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.flips import Flip, plan_flips
 from swin_unet.config import DataConfig, UserError
 from swin_unet.imaging import Preprocessing, Volume
+from swin_unet.imaging.flips import Flip, plan_flips
 
 ORGANS = {1: "aorta", 2: "left_kidney", 3: "liver", 4: "right_kidney"}
 # Which corner of a RAS volume's axes each direction runs along.
@@ -28,7 +28,7 @@ def test_a_flip_mirrors_the_slices_along_the_anatomical_axis(plane: Any, directi
     mirrored = np.ascontiguousarray(np.flip(array, RAS_AXIS[direction]))
     config = DataConfig(plane=plane, fit="crop", intensity="percentile")
     prepare = Preprocessing.from_config(config).prepare
-    slices, expected = (prepare(Volume(a, np.eye(4))).voxels[0].numpy() for a in (array, mirrored))
+    slices, expected = (prepare(Volume(a, np.eye(4))).voxels[0] for a in (array, mirrored))
     axis = 2 if direction == ACROSS[plane] else plan(plane, flip_axes=[direction])[0].axis
     np.testing.assert_array_equal(np.flip(slices, axis), expected)
 

@@ -1,0 +1,1 @@
+"""Segment many volumes, as infer.py does: one bad case does not stop the others."""
