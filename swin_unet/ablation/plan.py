@@ -84,6 +84,8 @@ def plan_runs(
         for fold in fixed.split_files:
             for name, config in configs.items():
                 config = _fixed_config(config, fixed, seed, fold)
+                if config["model"]["name"] != configs[study.baseline]["model"]["name"]:
+                    config["train"]["initial_weights"] = None  # of which no tensor would agree
                 folder = runs_folder / identity(config, fixed, seed, fold)
                 runs.append(PlannedRun(name, seed, fold, config, folder))
     return runs
@@ -114,7 +116,8 @@ def identity(config: Plain, fixed: Fixed, seed: int, fold: int | None) -> str:
             table = table[section]
         table.pop(key, None)
     content["data"]["split_file"] = _digest(fixed.split_files[fold])
-    content["train"]["initial_weights"] = _digest(fixed.initial_weights[seed])
+    if content["train"]["initial_weights"] is not None:
+        content["train"]["initial_weights"] = _digest(fixed.initial_weights[seed])
     content["data"]["root_name"] = Path(str(config["data"]["root"])).resolve().as_posix()
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -13,6 +13,8 @@ from swin_unet.models.weight_files import read_state_dict
 def load_initial(model: nn.Module, path: Path) -> str:
     """Take every tensor of a file that the model has under the same name and in the same shape.
 
+    That may be none, where every tensor has another width.
+
     Unlike `weights.load_weights`, this knows no foreign names, resizes nothing, and asks for no
     least share: the rest of the model keeps its random start.
 
@@ -24,21 +26,18 @@ def load_initial(model: nn.Module, path: Path) -> str:
         How many tensors and parameters were taken, for the log.
 
     Raises:
-        UserError: An unreadable file, or one of which nothing agrees.
+        UserError: An unreadable file, or one of another kind of network: no name agrees.
     """
     target = model.state_dict()
-    taken = {
-        name: value
-        for name, value in read_state_dict(path).items()
-        if name in target and target[name].shape == value.shape
-    }
-    if not taken:
+    known = {name: value for name, value in read_state_dict(path).items() if name in target}
+    if not known:
         raise UserError(
             path,
-            expected="tensors with the names and shapes of this network's",
+            expected="tensors with names of this network's",
             found="not one",
             fix="Give weights of a similar network, or remove train.initial_weights.",
         )
+    taken = {name: value for name, value in known.items() if target[name].shape == value.shape}
     model.load_state_dict(taken, strict=False)
     num_taken = sum(value.numel() for value in taken.values())
     num_all = sum(value.numel() for value in target.values())

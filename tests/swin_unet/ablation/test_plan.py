@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swin_unet.ablation.plan import Fixed, PlannedRun, apply, plan_runs, unique_runs
-from swin_unet.ablation.study import Setting
+from swin_unet.ablation.study import Setting, Study
 from swin_unet.config import UserError
 from tests.swin_unet.ablation.conftest import STUDY
 
@@ -28,6 +28,17 @@ def test_runs_share_split_and_initial_weights(runs: list[PlannedRun]) -> None:
     for seed in (0, 1):
         weights = {run.config["train"]["initial_weights"] for run in runs if run.seed == seed}
         assert len(weights) == 1
+        assert weights != {None}
+
+
+def test_another_kind_of_network_starts_by_itself(
+    tmp_path: Path, fixed: Fixed, base: dict[str, Any]
+) -> None:
+    settings = tuple(Setting(name, {"model.name": name}) for name in ("swin_unet", "basic_unet"))
+    networks = Study("networks", "Networks", settings, "swin_unet")
+    ours, basic = plan_runs(networks, base, fixed, tmp_path / "runs", lambda _, config: config)[:2]
+    assert ours.config["train"]["initial_weights"] is not None
+    assert basic.config["train"]["initial_weights"] is None
 
 
 @pytest.mark.parametrize(
