@@ -78,10 +78,10 @@ def _segment(
     for outcome in process(cases, work.stages()):
         if isinstance(outcome.error, UserError) and work.num_cases == 1:
             raise outcome.error
-        _tell(outcome, work)
         endings.append(Ending.of(outcome, work.path(outcome.case), work.done))
         if world.is_first:
             _write_record(endings, work, provenance, finished=False)
+        _tell(outcome, work)
     return endings
 
 

@@ -131,6 +131,7 @@ def _prepare(
     from swin_unet.training.determinism import prepare_cublas
     from swin_unet.training.distributed import choose_own_device
     from swin_unet.training.engine import Trainer
+    from swin_unet.training.memory import keep_freed_memory
     from swin_unet.training.state import seed_everything
 
     folder = config.output_dir
@@ -139,6 +140,8 @@ def _prepare(
         prepare_cublas()
     device = choose_device(choose_own_device(config.train.device, world))
     precision = choose_precision(config.train.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     seed_everything(config.seed)
     in_channels = dataset.num_channels * config.data.context_slices
     model, description = build_network(config, in_channels, len(dataset.classes))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import platform
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Any]
+# mallopt's parameters and the largest values that glibc takes for them; see mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_MAX, _MMAP_MAX = 2**31 - 1, 32 * 2**20
 # What torch says where it raises a plain RuntimeError: its CPU allocator, cuDNN and cuBLAS.
 _WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -28,6 +33,23 @@ def split_batch(batch: Batch, size: int) -> Iterator[Batch]:
     parts = [value.split(size) for value in tensors.values()]
     for values in zip(*parts, strict=True):
         yield dict(zip(tensors, values, strict=True))
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep memory that is freed, for the next step of training on a CPU.
+
+    By default it maps large tensors anew, and the kernel clears each page of them; what that costs
+    is in docs/results.md (benchmarks/allocator.py). The peak of resident memory is that of a step
+    either way. Holds for the whole process.
+
+    Returns:
+        Whether the C library could be told; only glibc can.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    limits = {_TRIM_THRESHOLD: _TRIM_MAX, _MMAP_THRESHOLD: _MMAP_MAX}
+    return all(mallopt(parameter, limit) == 1 for parameter, limit in limits.items())
 
 
 def release() -> None:
