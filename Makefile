@@ -22,11 +22,12 @@ demo: demo/data/dataset.json ## make volumes, train on them, segment and score u
 
 demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip connections
 	$(BIN)/python ablate.py --config phantom.yaml --data.root demo/data \
-		--data.cache_dir demo/cache --study skips --train.epochs 4 \
+		--data.cache_dir demo/cache --study skips --train.epochs 6 \
 		--output_dir demo/ablation --runs_dir demo/ablation/runs
 
 test: lint types ## lint, check types, run all tests and report coverage
-	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile \
+		--no-loadscope-reorder --cov
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .
