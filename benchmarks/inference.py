@@ -33,6 +33,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from swin_unet.config import DataConfig, ModelConfig
 from swin_unet.imaging import Preprocessing, Volume, read_image, write_labels
@@ -61,6 +62,20 @@ class Timed(nn.Module):
         logits: Tensor = self.network(image)
         self.seconds += time.perf_counter() - started
         return logits
+
+
+class Organs(Timed):
+    """The same network, but its classes are grey values, in one piece like organs.
+
+    Random weights give labels like noise, which gzip takes ten times as long to compress.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits, and return others."""
+        logits = super().forward(image)
+        values = torch.linspace(0, 1, logits.shape[1], dtype=image.dtype)
+        smooth = avg_pool2d(image, 5, stride=1, padding=2)
+        return -((smooth - values.view(1, -1, 1, 1)) ** 2)
 
 
 @dataclass
@@ -216,7 +231,7 @@ def print_table(results: dict[str, Measured]) -> None:
 
 def print_overhead(network: nn.Module, volume: Volume) -> None:
     """Print what is spent besides the network, from file to file."""
-    timed = Timed(network)
+    timed = Organs(network)
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "volume.nii.gz"
         nib.save(nib.Nifti1Image(volume.array, volume.affine), source)
