@@ -27,9 +27,21 @@ def select_cases(arguments: argparse.Namespace) -> list[InputCase]:
     _check_output(cases, arguments)
     _check_extras(cases, arguments)
     if arguments.labels is not None and not holds_classes(arguments.labels):
-        for case in cases:
-            find_label(arguments.labels, case)
+        _check_labels(arguments.labels, cases)
     return cases
+
+
+def _check_labels(labels: Path, cases: list[InputCase]) -> None:
+    """Refuse a missing label map, and a single one for several cases."""
+    if labels.is_file() and len(cases) > 1:
+        raise UserError(
+            labels,
+            expected=f"a folder of label maps, for {len(cases)} cases",
+            found="one file",
+            fix="Give the folder, with label maps named like the images.",
+        )
+    for case in cases:
+        find_label(labels, case)
 
 
 def _check_output(cases: list[InputCase], arguments: argparse.Namespace) -> None:

@@ -58,11 +58,13 @@ def find_cases(inputs: Iterable[Path]) -> list[InputCase]:
 
 
 def find_label(folder: Path, case: InputCase) -> Path:
-    """Return the label map of a case in a folder, of any format.
+    """Return the label map of a case in a folder, of any format; a file is that of any case.
 
     Raises:
         UserError: When there is none, or several.
     """
+    if folder.is_file():
+        return folder
     suffixes = dict.fromkeys(
         name for ending in VOLUME_SUFFIXES for name in (ending, ending.upper())
     )

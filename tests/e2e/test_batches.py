@@ -141,6 +141,15 @@ def long_cases(tmp_path: Path) -> Path:
     return folder
 
 
+def test_one_label_map_scores_one_case(call, place) -> None:
+    label = place.label().rename(place.folder / "reference.nii.gz")
+    outcome = call("infer", *place.infer(input=place.image(), labels=label))
+    assert outcome.code == 0, outcome.stderr
+    assert (place.output / "metrics.json").is_file()
+    refused = call("infer", *place.infer(input=place.data / "imagesTr", labels=label))
+    refused.assert_refused(str(label), "a folder of label maps", "one file")
+
+
 def interrupt(process: subprocess.Popen[str], seconds: float) -> None:
     """Press Ctrl-C some time after the first case is done."""
     assert process.stdout is not None
