@@ -54,7 +54,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_scores(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    labels_help = "reference label maps: a folder, one file, or a folder per class; to score against"
+    labels_help = "label maps to score against: a folder, one file, or a folder per class"
     add("--labels", type=Path, help=labels_help)
     protocol_help = (
         "paper resizes and scores as the original Swin-Unet did, to compare with published "
