@@ -8,6 +8,8 @@ import torch
 
 from swin_unet.config import UserError
 
+# What torch says where it raises a plain RuntimeError: its CPU allocator, cuDNN and cuBLAS.
+_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,3 +63,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether there was too little memory, on the GPU or beside the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)

@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"layers"},
     "imaging": {"__init__"},  # the version, in what it writes
     "devices": set(),
+    "compiled": {"devices"},
     "checkpoint": {"models"},
-    "inference": {"imaging", "models", "checkpoint", "devices"},
+    "inference": {"imaging", "models", "checkpoint", "devices", "compiled"},
     "two_stage": {"imaging", "models", "checkpoint", "inference"},
     "evaluation": {"imaging", "metrics"},
     "two_looks": {"imaging", "models", "classifying", "overlays"},
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",  # validation hands volumes to the Segmenter
         "overlays",
         "devices",
+        "compiled",
         "provenance",
     },
     "batch": {"imaging", "inference", "evaluation", "statistics", "two_stage", "onnx_backend"},

@@ -75,6 +75,8 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=("fp32", "bf16", "fp16"), help="as trained if not given")
     add("--batch_size", type=_positive_integer, help="slices at a time; by device if not given")
+    compile_help = "run the network by torch.compile: minutes to start, then faster on most GPUs"
+    add("--compile", action="store_true", help=compile_help)
     add("--overlap", type=_fraction, help="of sliding windows, in [0, 1); fit crop only")
 
 

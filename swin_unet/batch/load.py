@@ -36,6 +36,7 @@ def _load_torch(arguments: argparse.Namespace) -> VolumeSegmenter:
         arguments.checkpoint,
         flips=arguments.flips,
         scales=arguments.scales,
+        compile=arguments.compile,
         **_common(arguments),
     )
 
@@ -47,12 +48,13 @@ def _load_onnx(arguments: argparse.Namespace) -> VolumeSegmenter:
         "several checkpoints": len(arguments.checkpoint) > 1,
         "--flips": bool(arguments.flips),
         "--scales": tuple(arguments.scales) != (1.0,),
+        "--compile": arguments.compile,
     }
     found = [name for name, is_asked_for in asked_for.items() if is_asked_for]
     if found:
         raise UserError(
             "--backend",
-            expected="torch, or one export without averages",
+            expected="torch, or one export as it is",
             found=f"onnx with {', '.join(found)}",
             fix="Give the checkpoints that were exported.",
         )

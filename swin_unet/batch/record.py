@@ -16,7 +16,7 @@ from swin_unet.imaging.inputs import InputCase
 from swin_unet.inference import VolumeSegmenter
 
 # Of the settings, what the labels do not depend on, rounding errors aside.
-_INDIFFERENT = frozenset({"device", "batch_size"})
+_INDIFFERENT = frozenset({"device", "batch_size", "compile"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def describe(segmenter: VolumeSegmenter, arguments: argparse.Namespace) -> dict[
             "device": str(segmenter.device),
             "precision": segmenter.precision,
             "batch_size": segmenter.batch_size or "by device",
+            "compile": arguments.compile,
             "overlap": segmenter.overlap if is_crop else None,
             "flips": list(arguments.flips),
             "scales": list(segmenter.scales),

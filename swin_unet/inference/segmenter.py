@@ -29,6 +29,7 @@ class Segmenter(VolumeSegmenter):
         largest_component: Classes of which only the largest part is kept; empty: all; None: none.
         min_volume_mm3: Smallest parts to keep, `10` of all classes, or `liver=10`.
         protocol: `paper` resizes as the original Swin-Unet did, to compare with its numbers.
+        compile: Run the network by torch.compile; where that fails, without it.
 
     Raises:
         UserError: For files that are no such checkpoints, checkpoints that do not agree, and
@@ -48,6 +49,7 @@ class Segmenter(VolumeSegmenter):
         largest_component: Sequence[str] | None = None,
         min_volume_mm3: Sequence[str] = (),
         protocol: Literal["strict", "paper"] = "strict",
+        compile: bool = False,
     ) -> None:
         chosen_device = choose_device(device)
         paths = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
@@ -74,4 +76,5 @@ class Segmenter(VolumeSegmenter):
             scales=scales,
             cleanup=Cleanup.of_classes(trained.classes, largest_component, min_volume_mm3),
             protocol=protocol,
+            compile=compile,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from swin_unet.compiled import CompiledForward
 from swin_unet.config import UserError
 from swin_unet.devices import autocast
 from swin_unet.imaging import PreparedVolume, Preprocessing, Volume, read_image
@@ -43,6 +45,7 @@ class VolumeSegmenter:
         scales: Sizes of the network's input relative to training's; logits are averaged.
         cleanup: What is removed of the labels.
         protocol: `paper` resizes as the original Swin-Unet did, see `inference.protocols`.
+        compile: Run the network by torch.compile; where that fails, without it.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class VolumeSegmenter:
         scales: Sequence[float] = (1.0,),
         cleanup: Cleanup | None = None,
         protocol: Literal["strict", "paper"] = "strict",
+        compile: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self._compiled = CompiledForward(self.model, _warn) if compile else None
         self.preprocessing = preprocessing
         self.num_channels = num_channels
         self.classes = classes
@@ -146,13 +151,19 @@ class VolumeSegmenter:
         self.model.eval()
         try:
             with (
-                packed_linears(self.model, self.device, self.precision),
+                self._packed(),
                 Ahead(self._inputs(prepared)) as inputs,
             ):
                 for start, slabs in inputs:
                     yield start, self.logits(slabs)
         finally:
             self.model.train(was_training)
+
+    def _packed(self) -> AbstractContextManager[object]:
+        """Pack the weights; a compiled network has packed its own."""
+        if self._compiled is not None:
+            return nullcontext()
+        return packed_linears(self.model, self.device, self.precision)
 
     def _inputs(self, prepared: PreparedVolume) -> Iterator[tuple[int, list[Tensor]]]:
         """Yield (first slice, network inputs (n, C, h, w), one per scale)."""
@@ -189,7 +200,7 @@ class VolumeSegmenter:
             with autocast(self.device, self.precision):
                 if self.preprocessing.fit == "crop":
                     return self._slide(slab)
-                logits: Tensor = self.model(slab)
+                logits: Tensor = (self._compiled or self.model)(slab)
                 return logits
         except torch.OutOfMemoryError:
             if len(slab) == 1:
@@ -206,7 +217,7 @@ class VolumeSegmenter:
             slab,
             roi_size=self.preprocessing.image_size,
             sw_batch_size=len(slab),
-            predictor=self.model,
+            predictor=self._compiled or self.model,
             overlap=self.overlap,
             mode="gaussian",
             padding_mode="replicate",
@@ -242,3 +253,7 @@ class VolumeSegmenter:
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

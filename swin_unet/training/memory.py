@@ -16,15 +16,6 @@ Batch = dict[str, Any]
 # mallopt's parameters and the largest values that glibc takes for them; see mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _TRIM_MAX, _MMAP_MAX = 2**31 - 1, 32 * 2**20
-# What torch says where it raises a plain RuntimeError: its CPU allocator, cuDNN and cuBLAS.
-_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether there was too little memory, on the GPU or beside the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 def split_batch(batch: Batch, size: int) -> Iterator[Batch]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from swin_unet.config import TrainConfig, UserError
-from swin_unet.devices import autocast
+from swin_unet.devices import autocast, is_out_of_memory
 from swin_unet.training.distributed import ALONE, World
 from swin_unet.training.ema import MovingAverage
-from swin_unet.training.memory import Batch, Undo, is_out_of_memory, release, split_batch
+from swin_unet.training.memory import Batch, Undo, release, split_batch
 from swin_unet.training.optim import build_optimizer, set_learning_rate
 from swin_unet.training.record import logger
 

@@ -56,6 +56,34 @@ def test_batch_size_changes_nothing(fit):
     assert all(np.array_equal(result, results[0]) for result in results)
 
 
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_a_compiled_network_gives_the_labels(monkeypatch, tmp_path, fit):
+    calls = []
+
+    def compile_network(model):
+        return lambda image: (calls.append(len(image)), model(image))[1]
+
+    path = random_checkpoint(tmp_path / "best.pt", fit=fit)
+    plain = Segmenter(path, device="cpu").segment(blocks()).array
+    assert len(np.unique(plain)) > 1
+    monkeypatch.setattr(torch, "compile", compile_network)
+    compiled = Segmenter(path, device="cpu", compile=True).segment(blocks()).array
+    assert calls
+    assert np.mean(compiled == plain) > 0.999  # packed weights round in another way
+
+
+def test_a_network_that_does_not_compile_runs_as_it_is(monkeypatch, tmp_path, capsys):
+    def fail(model):
+        raise RuntimeError("no compiler here")
+
+    path = random_checkpoint(tmp_path / "best.pt")
+    plain = Segmenter(path, device="cpu").segment(blocks()).array
+    monkeypatch.setattr(torch, "compile", fail)
+    result = Segmenter(path, device="cpu", compile=True).segment(blocks()).array
+    assert np.mean(result == plain) > 0.999
+    assert "warning: torch.compile failed (no compiler here)" in capsys.readouterr().err
+
+
 def test_other_channels_than_trained_are_refused():
     volume = blocks()
     two = Volume(np.stack([volume.array] * 2, axis=-1), volume.affine)

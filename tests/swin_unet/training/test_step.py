@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from swin_unet.config import TrainConfig, UserError
-from swin_unet.training.memory import is_out_of_memory, split_batch
+from swin_unet.devices import is_out_of_memory
+from swin_unet.training.memory import split_batch
 from swin_unet.training.step import Stepper
 
 SGD = {"batch_size": 6, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0}
