@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 # How jsonargparse words a value of the wrong type, white space aside.
 _TYPE_ERROR = re.compile(r'Parser key "([\w.]+)": .*(?:Given|Got) value: (.*)')
+TELLING_SECONDS = 10.0
 EXIT_FAILURE, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -39,9 +41,11 @@ def run(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except UserError as error:
-        # Before torchrun's processes join they all meet the same errors.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:
-            print(f"error: {error}", file=sys.stderr)
+        # Before torchrun's processes join they all meet the same errors, and the first to end ends
+        # them all. The others leave the telling to process 0; what it lives through, they tell.
+        if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(TELLING_SECONDS)
+        print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
