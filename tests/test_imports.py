@@ -22,11 +22,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"layers"},
     "imaging": {"__init__"},  # the version, in what it writes
     "devices": set(),
+    "argument_types": set(),
     "compiled": {"devices"},
     "checkpoint": {"models"},
     "inference": {"imaging", "models", "checkpoint", "devices", "compiled"},
     "two_stage": {"imaging", "models", "checkpoint", "inference"},
-    "evaluation": {"imaging", "metrics"},
+    "evaluation": {"imaging", "metrics", "argument_types"},
     "two_looks": {"imaging", "models", "classifying", "overlays"},
     "class_inference": {
         "batch",  # the command line
@@ -58,7 +59,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "compiled",
         "provenance",
     },
-    "batch": {"imaging", "inference", "evaluation", "statistics", "two_stage", "onnx_backend"},
+    "batch": {
+        "argument_types",
+        "imaging",
+        "inference",
+        "evaluation",
+        "statistics",
+        "two_stage",
+        "onnx_backend",
+    },
     "provenance": {"__init__"},  # the version
     "report": {"imaging"},
     "ablation": {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
+
+from swin_unet.argument_types import positive
 
 EPILOG = (
     "Exit codes: 0 done, 1 unexpected failure, 2 wrong usage or input, 3 some cases failed and the "
@@ -62,7 +63,7 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
     )
     add("--protocol", choices=("strict", "paper"), default="strict", help=protocol_help)
     tolerance_help = "distance up to which surfaces agree, for the surface Dice (default: 1)"
-    add("--tolerance_mm", type=_positive, default=1.0, metavar="MM", help=tolerance_help)
+    add("--tolerance_mm", type=positive, default=1.0, metavar="MM", help=tolerance_help)
     mismatch_help = "resample reference label maps of another grid (default: error)"
     add("--on_mismatch", choices=("error", "resample"), default="error", help=mismatch_help)
 
@@ -97,13 +98,6 @@ def _positive_integer(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 

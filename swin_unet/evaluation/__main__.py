@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from swin_unet.argument_types import positive
 from swin_unet.config import UserError
 from swin_unet.evaluation.output import print_table, write_metrics
 from swin_unet.evaluation.pairs import pair_files
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", metavar="A,B,C", help=classes_help)
     tolerance_help = "distance up to which surfaces agree, for the surface Dice (default: 1)"
     parser.add_argument(
-        "--tolerance_mm", type=_positive, default=TOLERANCE_MM, metavar="MM", help=tolerance_help
+        "--tolerance_mm", type=positive, default=TOLERANCE_MM, metavar="MM", help=tolerance_help
     )
     mismatch_help = (
         "what to do with a prediction on another grid than its label map: refuse it, or take for "
@@ -72,13 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         "--on_mismatch", choices=("error", "resample"), default="error", help=mismatch_help
     )
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
 
 
 def _parse_classes(text: str | None) -> dict[int, str] | None:
