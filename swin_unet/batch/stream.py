@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 Case = TypeVar("Case")
@@ -22,7 +23,7 @@ class Stages(Generic[Case, Result]):
     Attributes:
         read: In a thread; what it returns is for `compute`.
         compute: In the thread of the caller; what it returns is for `write`.
-        write: In a thread that is never given up half-way.
+        write: In another thread, one case at a time; what is begun is finished.
         may_read_ahead: Says whether a case may be read while the one before it is computed.
     """
 
@@ -53,33 +54,36 @@ def process(cases: Sequence[Case], stages: Stages[Case, Result]) -> Iterator[Out
     """Take all cases through the stages; yield how they ended, in order.
 
     An exception in a stage ends its case only. What ends the caller (Ctrl-C) waits for the file
-    that is being written.
+    that is being written; a second Ctrl-C does not.
     """
+    writer: _Writer[Case, Result] = _Writer(stages.write)
+    try:
+        writer.start()
+        yield from _process(cases, stages, writer)
+    finally:
+        writer.close()
+
+
+def _process(
+    cases: Sequence[Case], stages: Stages[Case, Result], writer: _Writer[Case, Result]
+) -> Iterator[Outcome[Case, Result]]:
     if not cases:
         return
-    reading: _Task | None = _Task(stages.read, cases[0])
-    writing: _Writing[Case, Result] | None = None
-    try:
-        for case, following in zip(cases, [*cases[1:], None], strict=True):
-            assert reading is not None
-            loaded, reading = reading.result(), None
-            if following is not None and stages.may_read_ahead(following):
-                reading = _Task(stages.read, following)
-            computed = loaded.then(stages.compute, case)
-            del loaded
-            if following is not None and reading is None:
-                reading = _Task(stages.read, following)
-            if writing is not None:
-                outcome, writing = writing.outcome(), None
-                yield outcome
-            writing = _Writing(stages.write, case, computed)
-            del computed
-        if writing is not None:
-            outcome, writing = writing.outcome(), None
-            yield outcome
-    finally:
-        if writing is not None:
-            writing.task.result()
+    reading: _Reading | None = _Reading(stages.read, cases[0])
+    for number, (case, following) in enumerate(zip(cases, [*cases[1:], None], strict=True)):
+        assert reading is not None
+        loaded, reading = reading.result(), None
+        if following is not None and stages.may_read_ahead(following):
+            reading = _Reading(stages.read, following)
+        computed = loaded.then(stages.compute, case)
+        del loaded
+        if following is not None and reading is None:
+            reading = _Reading(stages.read, following)
+        if number > 0:
+            yield writer.outcome()
+        writer.put(case, computed)
+        del computed
+    yield writer.outcome()
 
 
 @dataclass(frozen=True)
@@ -107,44 +111,70 @@ def _attempt(stage: Callable[..., Any], *arguments: Any, spent: float = 0.0) -> 
     return _Attempt(value, error, spent + time.monotonic() - started)
 
 
-class _Task:
-    """A stage in a thread of its own, which the end of the process does not wait for."""
+class _Reading:
+    """The first stage in a thread of its own, which the end of the process does not wait for."""
 
-    is_daemon = True
-
-    def __init__(self, stage: Callable[..., Any], *arguments: Any) -> None:
-        self._attempt: _Attempt | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(stage, *arguments), daemon=self.is_daemon
-        )
+    def __init__(self, stage: Callable[..., Any], case: Any) -> None:
+        self._attempts: SimpleQueue[_Attempt] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(stage, case), daemon=True)
         self._thread.start()
 
     def result(self) -> _Attempt:
         """Wait for it."""
+        attempt = self._attempts.get()
         self._thread.join()
-        assert self._attempt is not None
-        attempt, self._attempt = self._attempt, None  # what it holds is large
         return attempt
 
-    def _run(self, stage: Callable[..., Any], *arguments: Any) -> None:
-        self._attempt = _attempt(stage, *arguments)
+    def _run(self, stage: Callable[..., Any], case: Any) -> None:
+        self._attempts.put(_attempt(stage, case))
 
 
-class _WritingTask(_Task):
-    is_daemon = False
+class _Writer(Generic[Case, Result]):
+    """The last stage of all cases, in one thread.
 
+    Ctrl-C may come between any two lines of the caller. Queues give and take at once or not at
+    all, so what was given is always waited for. Starting a thread per case, or joining one, can
+    be cut short in a way that lets the process end while the thread still writes.
 
-class _Writing(Generic[Case, Result]):
-    """The last stage of a case."""
+    Args:
+        stage: What is done to a case.
+    """
 
-    def __init__(
-        self, stage: Callable[[Case, Any], Result], case: Case, computed: _Attempt
-    ) -> None:
-        self.case = case
-        self.task = _WritingTask(computed.then, stage, case)
+    def __init__(self, stage: Callable[[Case, Any], Result]) -> None:
+        self._stage = stage
+        self._jobs: SimpleQueue[tuple[Case, _Attempt] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[Outcome[Case, Result] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._runs = False
+
+    def start(self) -> None:
+        """Start the thread, before anything is given to it."""
+        self._thread.start()
+        self._runs = True
+
+    def put(self, case: Case, computed: _Attempt) -> None:
+        """Have a case written."""
+        self._jobs.put((case, computed))
 
     def outcome(self) -> Outcome[Case, Result]:
-        """Wait for it."""
-        outer = self.task.result()
-        attempt: _Attempt = outer.value
-        return Outcome(self.case, attempt.value, attempt.error, attempt.seconds)
+        """Wait for the oldest case whose outcome was not taken."""
+        outcome = self._outcomes.get()
+        assert outcome is not None
+        return outcome
+
+    def close(self) -> None:
+        """Wait for all that was given, and end the thread."""
+        self._jobs.put(None)
+        if not self._runs:
+            return
+        while self._outcomes.get() is not None:
+            pass
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            case, computed = job
+            attempt = computed.then(self._stage, case)
+            self._outcomes.put(Outcome(case, attempt.value, attempt.error, attempt.seconds))
+            del job, case, computed, attempt  # what they hold is large
+        self._outcomes.put(None)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +23,17 @@ class Recorder:
     Args:
         faults: Stage at which a case fails, by case.
         may_read_ahead: Says so for all cases.
+        seconds: A stage takes.
     """
 
-    def __init__(self, faults: dict[int, str] | None = None, may_read_ahead: bool = True) -> None:
+    def __init__(
+        self,
+        faults: dict[int, str] | None = None,
+        may_read_ahead: bool = True,
+        seconds: float = 0.003,
+    ) -> None:
         self.faults = faults or {}
+        self.seconds = seconds
         self.running: dict[str, int] = {"read": 0, "compute": 0, "write": 0}
         self.in_memory = 0
         self.largest = 0
@@ -42,7 +54,7 @@ class Recorder:
             assert self.running[name] == 1
             self.largest = max(self.largest, sum(self.running.values()))
             self.threads[name].add(threading.get_ident())
-        time.sleep(0.003)
+        time.sleep(self.seconds)
         with self.lock:
             self.running[name] -= 1
         if self.faults.get(case) == name:
@@ -74,7 +86,7 @@ def test_every_case_ends_in_order_whatever_others_do(num_cases, faults, may_read
 
 
 def test_stages_run_side_by_side_and_only_computing_in_this_thread():
-    recorder = Recorder()
+    recorder = Recorder(seconds=0.05)
     list(process(range(8), recorder.stages))
     assert recorder.largest == 3
     assert recorder.threads["compute"] == {threading.get_ident()}
@@ -133,6 +145,44 @@ def test_an_interruption_waits_for_the_file_that_is_being_written():
     with pytest.raises(KeyboardInterrupt):
         list(process(range(3), stages))
     assert written == [0]
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """SIGALRM raises KeyboardInterrupt, as Ctrl-C does, but not where Python drops exceptions."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        assert frame is not None
+        if Path(frame.f_code.co_filename).name not in ("stream.py", "threading.py"):
+            signal.setitimer(signal.ITIMER_REAL, 1e-4)  # in the callback of a weak reference, say
+        else:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interruption_at_any_moment_waits_for_the_file_that_is_being_written(alarm):
+    """Also just when a case is given to the thread, and while its outcome is waited for."""
+    begun, ended, moments = [], [], random.Random(0)
+
+    def write(case: int, value: None) -> None:
+        begun.append(case)
+        time.sleep(0.002)
+        ended.append(case)
+
+    stages: Stages[int, None] = Stages(
+        lambda case: None, lambda case, value: None, write, lambda case: True
+    )
+    for _ in range(200):
+        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.001, 0.02))
+        with pytest.raises(KeyboardInterrupt):
+            list(process(range(1000), stages))
+        assert begun == ended
+        begun.clear()
+        ended.clear()
 
 
 def test_a_caller_that_leaves_early_leaves_no_thread_behind():
