@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ablation test lint types format clean
+.PHONY: help demo demo-ablation test coverage lint types format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -25,9 +25,14 @@ demo-ablation: demo/data/dataset.json ## train the demo with 0, 1, 2 and 3 skip 
 		--data.cache_dir demo/cache --study skips --train.epochs 6 \
 		--output_dir demo/ablation --runs_dir demo/ablation/runs
 
-test: lint types ## lint, check types, run all tests and report coverage
-	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile \
-		--no-loadscope-reorder --cov
+PYTEST = PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) \
+	--dist loadfile --no-loadscope-reorder
+
+test: lint types ## lint, check types, run all tests
+	$(PYTEST)
+
+coverage: $(INSTALLED) ## run all tests and report coverage: half as long again
+	$(PYTEST) --cov
 
 lint: $(INSTALLED) ## check style and formatting
 	$(BIN)/ruff check .
