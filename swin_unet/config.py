@@ -51,6 +51,10 @@ class ModelConfig:
         checkpointing: Recompute blocks in the backward pass: less memory, more time.
         position_init: Initial biases of the attention: `random` (paper), or `local`, which learns
             much faster from random weights; version 1 only.
+        conditional_positions: Before every block add to the tokens a depthwise convolution of
+            them (CPVT; not in the paper): learns faster from random weights.
+        pixel_refinement: Refine the decoder's pixels by convolutions that see the image (not in
+            the paper): sharper borders of small structures.
         pretrained: Weights to start from, see swin_unet.models.weights.
         pretrained_decoder: Put the weights of an encoder into the mirrored decoder, too, as the
             original does.
@@ -77,6 +81,8 @@ class ModelConfig:
     drop_path_rate: float = 0.2
     checkpointing: bool = False
     position_init: Literal["random", "local"] = "random"
+    conditional_positions: bool = False
+    pixel_refinement: bool = False
     pretrained: Path | None = None
     pretrained_decoder: bool = True
 
@@ -88,7 +94,8 @@ _SWIN = frozenset({
 })  # fmt: skip
 MODEL_OPTIONS: dict[str, frozenset[str]] = {
     "swin_unet": _SWIN | {
-        "skips", "skip_source", "skip_fusion", "upsampling", "pretrained_decoder",
+        "skips", "skip_source", "skip_fusion", "upsampling", "conditional_positions",
+        "pixel_refinement", "pretrained_decoder",
     },
     "basic_unet": frozenset({"embed_dim"}),
     "attention_unet": frozenset({"embed_dim"}),

@@ -162,6 +162,8 @@ NOT_DEFAULT = {
     "pretrained_decoder": False,
     "position_init": "local",
     "skip_fusion": "mgff",
+    "conditional_positions": True,
+    "pixel_refinement": True,
     "head": "mgff",
     "importance": "rollout",
 }

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import re
+from itertools import product
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from swin_unet import SwinUNet
+from swin_unet.layers.stage import ConditionalPositions
+from swin_unet.models.refinement import PixelRefinement
+from swin_unet.models.simmim import build_simmim
 from swin_unet.models.unet import skip_scales
 from tests.model_checks import (
     SIZES,
@@ -24,6 +32,8 @@ SETTINGS = [
     {"patch_size": 3, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 5, "skips": 2},
     {"checkpointing": True},
     {"skip_fusion": "mgff", "skips": (4, 16)},
+    {"conditional_positions": True, "checkpointing": True},
+    {"pixel_refinement": True, "patch_size": 1},
     {"version": 2, "window_size": (4, 4, 2, 2), "pretrained_window_sizes": (8, 8, 4, 2)},
 ]
 
@@ -132,14 +142,68 @@ def test_masks_do_not_enter_the_checkpoint():
     assert set(model.state_dict()) == before
 
 
-def test_skip_fusion_starts_as_the_network_without():
-    plain, fused = tiny().eval(), tiny(skip_fusion="mgff").eval()
-    missing, unexpected = fused.load_state_dict(plain.state_dict(), strict=False)
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ({"skip_fusion": "mgff"}, r"fusion\..*"),
+        ({"conditional_positions": True}, r".*\.positions\.\d\.conv\.(weight|bias)"),
+        ({"pixel_refinement": True}, r"refine\..*"),
+    ],
+    ids=str,
+)
+def test_additions_start_as_the_network_without(option, name):
+    plain, extended = tiny().eval(), tiny(**option).eval()
+    missing, unexpected = extended.load_state_dict(plain.state_dict(), strict=False)
+    assert missing
     assert not unexpected
-    assert all(name.startswith("fusion.") for name in missing)
+    assert all(re.fullmatch(name, key) for key in missing)
     image = torch.randn(1, 2, 64, 64)
     with torch.no_grad():
-        assert torch.equal(fused(image), plain(image))
+        assert torch.equal(extended(image), plain(image))
+        for parameter in extended.parameters():
+            parameter.add_(0.1)
+        for parameter in plain.parameters():
+            parameter.add_(0.1)
+        assert not torch.allclose(extended(image), plain(image))
+
+
+def test_conditional_positions_are_in_every_block_of_encoder_and_decoder():
+    model = tiny(conditional_positions=True, depths=(1, 2, 3, 2))
+    stages = [*model.encoder.stages, *(level.stage for level in model.decoder.levels)]
+    assert [len(stage.positions) for stage in stages] == [1, 2, 3, 2, 3, 2, 1]
+    arguments = {"in_channels": 2, "num_classes": 1, "conditional_positions": True, **TINY}
+    encoder = build_simmim(2, {"name": "swin_unet", "arguments": arguments}).encoder
+    assert all(stage.positions is not None for stage in encoder.stages)
+
+
+@pytest.mark.parametrize("size", [(9, 7), (1, 1)])
+def test_conditional_positions_are_the_convolution_of_the_neighbours(size):
+    positions = ConditionalPositions(4)
+    nn.init.normal_(positions.conv.weight)
+    nn.init.normal_(positions.conv.bias)
+    x = torch.randn(2, *size, 4)
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    expected = x + positions.conv.bias
+    for row, column in product(range(3), range(3)):
+        shifted = padded[:, row : row + size[0], column : column + size[1]]
+        expected = expected + shifted * positions.conv.weight[:, 0, row, column]
+    torch.testing.assert_close(positions(x), expected)
+
+
+def test_pixel_refinement_sees_the_image_around_a_pixel_and_no_further():
+    """Two convolutions of 3 x 3 pixels behind the image's own one: three pixels each way."""
+    refine = PixelRefinement(1, 4).eval()
+    nn.init.normal_(refine.project.weight)
+    for module in refine.modules():  # its statistics are those of the whole image
+        if isinstance(module, nn.InstanceNorm2d):
+            module.forward = lambda x: x
+    features, image = torch.randn(1, 4, 15, 15), torch.randn(1, 1, 15, 15)
+    changed = image.clone()
+    changed[..., 7, 7] += 1
+    with torch.no_grad():
+        differs = (refine(features, changed) != refine(features, image)).any(dim=1)[0]
+    rows, columns = differs.nonzero().T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 10, 4, 10)
 
 
 @pytest.mark.parametrize("options", [{"skip_fusion": "mgff", "skips": 0}, {"skip_fusion": "sum"}])
