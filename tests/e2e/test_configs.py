@@ -27,7 +27,7 @@ from swin_unet.imaging import read_image, read_labels
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # A network and pictures so small that an epoch takes a second or two; the rest is as shipped.
 SMALL = {
-    "model.embed_dim": "12",
+    "model.embed_dim": "24",
     "data.image_size": "[32, 32]",
     "train.epochs": "2",
     "train.batch_size": "16",
