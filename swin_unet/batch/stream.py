@@ -56,34 +56,49 @@ def process(cases: Sequence[Case], stages: Stages[Case, Result]) -> Iterator[Out
     An exception in a stage ends its case only. What ends the caller (Ctrl-C) waits for the file
     that is being written; a second Ctrl-C does not.
     """
-    writer: _Writer[Case, Result] = _Writer(stages.write)
+    reader, writer = _Worker(_reading(stages)), _Worker(_writing(stages))
     try:
+        reader.start()
         writer.start()
-        yield from _process(cases, stages, writer)
+        yield from _process(cases, stages, reader, writer)
+        reader.close()
     finally:
+        reader.end()
         writer.close()
 
 
 def _process(
-    cases: Sequence[Case], stages: Stages[Case, Result], writer: _Writer[Case, Result]
+    cases: Sequence[Case], stages: Stages[Case, Result], reader: _Worker, writer: _Worker
 ) -> Iterator[Outcome[Case, Result]]:
     if not cases:
         return
-    reading: _Reading | None = _Reading(stages.read, cases[0])
+    reader.put(cases[0])
     for number, (case, following) in enumerate(zip(cases, [*cases[1:], None], strict=True)):
-        assert reading is not None
-        loaded, reading = reading.result(), None
-        if following is not None and stages.may_read_ahead(following):
-            reading = _Reading(stages.read, following)
+        loaded: _Attempt = reader.get()
+        is_ahead = following is not None and stages.may_read_ahead(following)
+        if is_ahead:
+            reader.put(following)
         computed = loaded.then(stages.compute, case)
         del loaded
-        if following is not None and reading is None:
-            reading = _Reading(stages.read, following)
+        if following is not None and not is_ahead:
+            reader.put(following)
         if number > 0:
-            yield writer.outcome()
+            yield writer.get()
         writer.put(case, computed)
         del computed
-    yield writer.outcome()
+    yield writer.get()
+
+
+def _reading(stages: Stages[Case, Result]) -> Callable[[Case], _Attempt]:
+    return lambda case: _attempt(stages.read, case)
+
+
+def _writing(stages: Stages[Case, Result]) -> Callable[[Case, _Attempt], Outcome[Case, Result]]:
+    def write(case: Case, computed: _Attempt) -> Outcome[Case, Result]:
+        attempt = computed.then(stages.write, case)
+        return Outcome(case, attempt.value, attempt.error, attempt.seconds)
+
+    return write
 
 
 @dataclass(frozen=True)
@@ -111,70 +126,53 @@ def _attempt(stage: Callable[..., Any], *arguments: Any, spent: float = 0.0) -> 
     return _Attempt(value, error, spent + time.monotonic() - started)
 
 
-class _Reading:
-    """The first stage in a thread of its own, which the end of the process does not wait for."""
-
-    def __init__(self, stage: Callable[..., Any], case: Any) -> None:
-        self._attempts: SimpleQueue[_Attempt] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, args=(stage, case), daemon=True)
-        self._thread.start()
-
-    def result(self) -> _Attempt:
-        """Wait for it."""
-        attempt = self._attempts.get()
-        self._thread.join()
-        return attempt
-
-    def _run(self, stage: Callable[..., Any], case: Any) -> None:
-        self._attempts.put(_attempt(stage, case))
-
-
-class _Writer(Generic[Case, Result]):
-    """The last stage of all cases, in one thread.
+class _Worker:
+    """One thread that does one kind of work, one job after the other.
 
     Ctrl-C may come between any two lines of the caller. Queues give and take at once or not at
-    all, so what was given is always waited for. Starting a thread per case, or joining one, can
-    be cut short in a way that lets the process end while the thread still writes.
+    all, so what was given is always waited for. Starting a thread for every case, or joining one,
+    can be cut short in a way that lets the process end while the thread still writes, and in
+    Python 3.11 raises an error of its own.
 
     Args:
-        stage: What is done to a case.
+        work: Turns a job into its result; never raises.
     """
 
-    def __init__(self, stage: Callable[[Case, Any], Result]) -> None:
-        self._stage = stage
-        self._jobs: SimpleQueue[tuple[Case, _Attempt] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[Outcome[Case, Result] | None] = SimpleQueue()
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+        self._jobs: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
+        self._results: SimpleQueue[Any] = SimpleQueue()  # ended by None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._runs = False
 
     def start(self) -> None:
-        """Start the thread, before anything is given to it."""
+        """Start the thread, before it is given anything."""
         self._thread.start()
         self._runs = True
 
-    def put(self, case: Case, computed: _Attempt) -> None:
-        """Have a case written."""
-        self._jobs.put((case, computed))
+    def put(self, *job: Any) -> None:
+        """Give it something to do."""
+        self._jobs.put(job)
 
-    def outcome(self) -> Outcome[Case, Result]:
-        """Wait for the oldest case whose outcome was not taken."""
-        outcome = self._outcomes.get()
-        assert outcome is not None
-        return outcome
+    def get(self) -> Any:
+        """Wait for the oldest result that was not taken."""
+        return self._results.get()
+
+    def end(self) -> None:
+        """Let the thread end when all is done; do not wait."""
+        self._jobs.put(None)
 
     def close(self) -> None:
-        """Wait for all that was given, and end the thread."""
-        self._jobs.put(None)
+        """Wait for all that was given, and for the thread."""
+        self.end()
         if not self._runs:
             return
-        while self._outcomes.get() is not None:
+        while self._results.get() is not None:
             pass
         self._thread.join()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            case, computed = job
-            attempt = computed.then(self._stage, case)
-            self._outcomes.put(Outcome(case, attempt.value, attempt.error, attempt.seconds))
-            del job, case, computed, attempt  # what they hold is large
-        self._outcomes.put(None)
+            self._results.put(self._work(*job))
+            del job  # what it holds is large
+        self._results.put(None)
