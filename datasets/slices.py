@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -236,16 +237,22 @@ def build_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         collate_fn=_narrow_collate,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, os.getpid()),
         persistent_workers=num_workers > 0,  # importing albumentations takes seconds
     )
     return loader, sampler
 
 
-def _start_worker(worker: int) -> None:
-    """Leave threads to the main process: a worker per core with a thread per core is slow."""
+def _start_worker(main_process: int, worker: int) -> None:
+    """Leave threads to the main process: a worker per core with a thread per core is slow.
+
+    A worker of torch notices the end of the main process by a change of its parent from here on;
+    if that came during the imports, it would wait for ever.
+    """
     import cv2
     import torch
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    if os.getppid() != main_process:
+        os._exit(1)

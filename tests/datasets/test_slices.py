@@ -1,4 +1,7 @@
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -329,3 +332,28 @@ def test_a_wrong_flip_is_refused_before_anything_is_cached(tmp_path: Path) -> No
     with pytest.raises(UserError, match="runs across the slices"):
         build_slices(Config(data=data), dataset, dataset.cases, Preprocessing.from_config(data))
     assert not (tmp_path / "cache").exists()
+
+
+LOSING_ITS_PARENT = """
+import os, signal, sys, threading, time
+from types import SimpleNamespace
+from datasets.slices import build_loader
+from datasets.sampling import Samples
+
+class Numbers(Samples):
+    seed = 0
+    slice_classes = [[]] * 4
+    def __len__(self): return 4
+    def __getitem__(self, key): return {"label": 0}
+
+sys.modules["cv2"] = SimpleNamespace(setNumThreads=lambda number: time.sleep(1.5))
+loader, _ = build_loader(Numbers(), batch_size=1, num_workers=2, pin_memory=False)
+threading.Timer(0.7, os.kill, [os.getpid(), signal.SIGKILL]).start()
+next(iter(loader))
+"""
+
+
+def test_workers_end_when_the_main_process_is_killed_while_they_start() -> None:
+    process = subprocess.Popen([sys.executable, "-c", LOSING_ITS_PARENT], stdout=subprocess.PIPE)
+    process.communicate(timeout=60)  # all who hold the pipe are gone
+    assert process.returncode == -signal.SIGKILL
