@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +130,18 @@ def nan_in_a_slice(place: Place, process: subprocess.Popen[str]) -> Iterator[Non
 @contextmanager
 def loader_process_killed(place: Place, process: subprocess.Popen[str]) -> Iterator[None]:
     """Kill the loader's processes, as a system does that runs out of memory."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None:
-        for child in children.read_text().split() if children.exists() else []:
-            os.kill(int(child), signal.SIGKILL)
-        time.sleep(0.01)
+    kill_children(process)
     yield
+
+
+def kill_children(process: subprocess.Popen[str]) -> None:
+    """Kill whatever processes a process starts, until it ends itself."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:  # again and again: between two epochs there is none
+        with suppress(FileNotFoundError, ProcessLookupError):  # it or a child has just ended
+            for child in children.read_text(encoding="ascii").split():
+                os.kill(int(child), signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def cache_entry(place: Place) -> Path:

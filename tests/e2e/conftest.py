@@ -94,11 +94,16 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start a Python command in the checkout, as a user would, with one thread."""
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python command in the checkout, as a user would, with one thread.
+
+    What a failed test has left running is ended with the session: an abandoned process would
+    warn in some later test and fail that one too.
+    """
+    started: list[subprocess.Popen[str]] = []
 
     def popen(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -107,8 +112,14 @@ def start() -> Callable[..., subprocess.Popen[str]]:
             encoding="utf8",
             **options,
         )
+        started.append(process)
+        return process
 
-    return popen
+    yield popen
+    for process in started:
+        process.kill()
+        with process:  # closes its pipes, which what it started may hold, and waits for it
+            pass
 
 
 @pytest.fixture(scope="session")

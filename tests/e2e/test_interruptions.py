@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.faults import kill_children
 from benchmarks.kill_points import differences, prepare, try_one
 from swin_unet import checkpoint as checkpoints
 from swin_unet.training.tasks import SegmentationTask
@@ -121,11 +122,7 @@ def test_a_killed_loader_process_is_told(
 ) -> None:
     folder = tmp_path / "run"
     process = running(start, settings, folder, "--train.num_workers", "1")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None:  # until it is alive, between two epochs there is none
-        for child in children.read_text().split() if children.exists() else []:
-            os.kill(int(child), signal.SIGKILL)
-        time.sleep(0.01)
+    kill_children(process)
     stdout, stderr = process.communicate()
     assert process.returncode == 2, stdout + stderr
     assert "Traceback" not in stderr
