@@ -26,6 +26,8 @@ DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "cifar10": read_cifar10,
 }
 
+MEAN = "mean"  # of all classes, in every table of results
+
 
 def build_dataset(config: DataConfig) -> Dataset:
     """List the cases of the configured data set.
@@ -79,6 +81,14 @@ def _check_classes(config: DataConfig, dataset: Dataset) -> None:
             expected=f"the classes {list(config.classes)} of data.classes",
             found=str(found),
             fix="Correct data.classes, or give the right data.root.",
+        )
+    bad = sorted({name for name in found if name == MEAN or found.count(name) > 1})
+    if bad:
+        raise UserError(
+            "data.classes" if config.classes is not None else f"the class names of {config.root}",
+            expected=f"a name of its own for every class, and none called {MEAN!r}",
+            found=", ".join(bad),
+            fix="Rename them: the tables of results have a row and column for each name.",
         )
 
 

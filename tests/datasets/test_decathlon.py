@@ -256,6 +256,12 @@ def test_build_dataset_compares_the_classes(tmp_path: Path) -> None:
         build_dataset(DataConfig(root=msd(tmp_path), classes=["liver"]))
 
 
+def test_build_dataset_refuses_a_class_called_as_the_mean_of_all(tmp_path: Path) -> None:
+    root = msd(tmp_path, labels={"0": "background", "1": "mean", "2": "spleen"})
+    with pytest.raises(UserError, match=r"a name of its own for every class.*found mean\."):
+        build_dataset(DataConfig(root=root))
+
+
 def test_build_dataset_knows_its_names(tmp_path: Path) -> None:
     assert "decathlon" in DATASETS
     with pytest.raises(UserError, match=r"data\.name: expected one of .*decathlon"):

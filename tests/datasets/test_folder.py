@@ -144,6 +144,12 @@ def test_images_alone_need_no_classes(tmp_path: Path) -> None:
         make_split(dataset, config(tmp_path))
 
 
+def test_classes_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    make_pairs(tmp_path, ".nii.gz")
+    with pytest.raises(UserError, match=r"data.classes: .*found a\. "):
+        read(tmp_path, classes=["a", "b", "a"])
+
+
 def test_labels_need_classes(tmp_path: Path) -> None:
     make_pairs(tmp_path, ".nii.gz")
     with pytest.raises(UserError) as caught:
