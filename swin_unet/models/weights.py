@@ -119,8 +119,8 @@ def load_weights(
     return report
 
 
-def resize_patch_embedding(weight: Tensor, in_channels: int) -> Tensor:
-    """Adapt the kernel (dim, old_channels, p, p) of a patch embedding to other input channels.
+def resize_input_kernel(weight: Tensor, in_channels: int) -> Tensor:
+    """Adapt a kernel (dim, old_channels, p, p) that sees the image to other input channels.
 
     The kernel is summed over its channels for one channel, so that a grey image gives what it
     gave when repeated; for several channels that sum is divided by their number.
@@ -159,9 +159,9 @@ def _fit(name: str, value: Tensor, shape: torch.Size, method: Method) -> Tensor 
         return value
     if value.ndim != len(shape):
         return None
-    if name.endswith("patch_embed.proj.weight"):
+    if name.endswith(("patch_embed.proj.weight", "refine.image.0.weight")):
         same = value.shape[0] == shape[0] and value.shape[2:] == shape[2:]
-        return resize_patch_embedding(value, shape[1]) if same else None
+        return resize_input_kernel(value, shape[1]) if same else None
     if name.endswith("relative_position_bias_table") and value.shape[1] == shape[1]:
         window = (math.isqrt(shape[0]) + 1) // 2
         return resize_rel_pos_bias(value, (window, window), method=method)

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from swin_unet import SwinUNet
 from swin_unet.config import UserError
-from swin_unet.models.weights import load_weights, resize_patch_embedding
+from swin_unet.models.weights import load_weights, resize_input_kernel
 
 TINY = {"embed_dim": 8, "num_heads": (1, 2, 2, 4), "window_size": 4}
 
@@ -91,7 +91,11 @@ def test_one_channel_takes_the_sum_so_grey_images_keep_their_logits(tmp_path):
     grey = torch.randn(1, 1, 40, 50)
     assert torch.allclose(target(grey), source(grey.expand(-1, 3, -1, -1)), atol=1e-5)
     kernel = torch.randn(8, 3, 4, 4)
-    five = resize_patch_embedding(kernel, 5)
+    refined = [tiny(channels, pixel_refinement=True) for channels in (3, 1)]
+    torch.save(refined[0].state_dict(), tmp_path / "r.pt")
+    assert len(load_weights(refined[1], tmp_path / "r.pt").resized) == 2
+    assert torch.allclose(refined[1](grey), refined[0](grey.expand(-1, 3, -1, -1)), atol=1e-5)
+    five = resize_input_kernel(kernel, 5)
     assert torch.allclose(five.sum(1), kernel.sum(1), atol=1e-5)
     assert torch.allclose(five[:, 0], five[:, 4])
 
