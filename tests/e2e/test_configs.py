@@ -107,7 +107,6 @@ STAND_INS = {
         ),
     },
     "sunnybrook.yaml": {"png": StandIn(sunnybrook, "images", "labels")},
-    "sunnybrook_coarse.yaml": {"png": StandIn(sunnybrook, "images", "labels")},
     "sunnybrook_fine.yaml": {"png": StandIn(sunnybrook, "images", "labels")},
 }
 RUNS = [(config, name) for config, stand_ins in STAND_INS.items() for name in stand_ins]
